@@ -339,6 +339,42 @@ def test_p8_fifty_open_invites_a_credential() -> None:
     play(scene)
 
 
+def test_p8_answered_invite_is_open_until_its_ack() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line, phone = Line(endpoint, TRUNK), Phone(endpoint)
+        endpoint.register(line)
+        endpoint.dialogs["first", "ours"] = line
+        for number in range(OPEN_INVITES):
+            phone.send(message("INVITE", call="" if number else "first"))
+        assert await phone.said() == [200] * 50
+        assert await phone.ask(message("INVITE")) == [503]
+        phone.send(message("ACK", call="first", tag="ours"))
+        assert await phone.ask(message("INVITE")) == [200]
+        assert (await phone.ask(message("INVITE")))[-1] == 503
+        await asyncio.sleep(33)
+        await phone.said()
+        assert await phone.ask(message("INVITE")) == [200], "who never acknowledged is hung up by then"
+
+    play(scene)
+
+
+def test_peer_is_found_whatever_the_size_of_his_network() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        wide, narrow = Line(endpoint, "192.0.2.0/24", "2001:db8::/32"), Line(endpoint, "192.0.2.16/30")
+        endpoint.register(wide)
+        endpoint.register(narrow)
+        both = ("192.0.2.16", "192.0.2.19", "::ffff:192.0.2.17", "64:ff9b::c000:211")
+        one = ("192.0.2.15", "192.0.2.20", "192.0.2.255", "2001:db8::1", "2001:db8:ffff::1")
+        none = ("192.0.3.0", "192.0.1.255", "2001:db9::", "::192.0.2.16", "64:ff9b::c000:311")
+        assert [list(endpoint.trunks_at(address)) for address in both] == [[wide, narrow]] * 4
+        assert [list(endpoint.trunks_at(address)) for address in one] == [[wide]] * 5
+        assert [list(endpoint.trunks_at(address)) for address in none] == [[]] * 5
+        endpoint.unregister(wide)
+        assert [list(endpoint.trunks_at(address)) for address in (*both, *one)] == [[narrow]] * 4 + [[]] * 5
+
+    play(scene)
+
+
 def test_exception_of_a_trunk_is_500_and_the_socket_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(endpoint: Endpoint) -> None:
         line = Line(endpoint, TRUNK)
@@ -803,8 +839,13 @@ def test_tcp_connection_is_opened_once_reused_and_opened_again_after_a_loss() ->
         far.trunks[0].status = 0  # type: ignore[attr-defined]
         endpoint.request(ours("INFO"), one, on_response=done, on_failure=heard.append)
         await asyncio.sleep(0.1)
-        await asyncio.sleep(1000)  # ours, and not for us to close
-        assert endpoint.alive(one) is False, "the far end's P8"
+        endpoint.hold(one)
+        far.hold(far.trunks[0].transactions[0].flow)  # type: ignore[attr-defined]
+        await asyncio.sleep(1000)
+        assert endpoint.alive(one), "needed on both sides"
+        endpoint.release(one)
+        await asyncio.sleep(61)
+        assert not endpoint.alive(one), "idle"
         again = await endpoint.flow(target)
         assert again != one
         await far.aclose()
@@ -812,6 +853,21 @@ def test_tcp_connection_is_opened_once_reused_and_opened_again_after_a_loss() ->
         assert heard == [200, "timeout", one, again]
         with pytest.raises(ConnectionError, match="no connection to tcp:127"):
             await endpoint.flow(target)
+
+    play(scene)
+
+
+def test_no_address_has_us_open_connections_without_end() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        far = await Endpoint.open(SipSettings(listen=("tcp:127.0.0.1:0",)))
+        far.register(Line(far, "127.0.0.1"))
+        for number in range(50):
+            await endpoint.flow(Target("tcp", *far.addresses["tcp"], f"name{number}.example"))
+        with pytest.raises(ConnectionError, match=r"127\.0\.0\.1 has as many connections of ours as one address may"):
+            await endpoint.flow(Target("tcp", *far.addresses["tcp"], "name50.example"))
+        assert await endpoint.flow(Target("tcp", *far.addresses["tcp"], "name7.example"))
+        await far.aclose()
+        await asyncio.sleep(0.1)
 
     play(scene)
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-from anycarrier.networks import Network, in_networks
+from anycarrier.networks import Network, unfolded
 from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestServer
 from anycarrier_sip.figures import MediaFigures
@@ -33,7 +33,8 @@ from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, Server
 from anycarrier_sip.transport import Transport
 
 OPEN_INVITES = 50
-"""INVITEs of one trunk that wait for our final response; more are answered 503 (P8)."""
+"""INVITEs of one trunk that wait for our final response, or for the ACK of a 2xx; more are answered 503 (P8): nobody
+has agents answer to an address that is not his."""
 RETRY_AFTER = 10
 """Seconds that a 503 of ours names."""
 LARGE = 1300
@@ -117,7 +118,10 @@ class Endpoint:
         )
         self.transport = Transport(settings, self.guard, self._received, self._lost, self.layer.unreachable)
         self._flows: dict[tuple[str, str], Flow] = {}
-        self._ringing: dict[int, set[ServerTransaction]] = {}
+        self._networks: dict[tuple[int, int], dict[int, list[Trunk]]] = {}
+        """Who has which, by IP version and prefix length, then address."""
+        self._unsettled: dict[int, dict[tuple[str, int], ServerTransaction]] = {}
+        """INVITEs of each trunk without a final response, or the ACK of a 2xx, by Call-ID and CSeq."""
         self._refused_tcp: dict[tuple[str, int], float] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -146,13 +150,21 @@ class Endpoint:
     def register(self, trunk: Trunk) -> None:
         """Let ``trunk`` have its requests."""
         self.trunks.append(trunk)
-        self.trunks_at.cache_clear()
+        self._changed()
 
     def unregister(self, trunk: Trunk) -> None:
         """The end of :meth:`register`."""
         self.trunks.remove(trunk)
-        self._ringing.pop(id(trunk), None)
+        self._unsettled.pop(id(trunk), None)
+        self._changed()
+
+    def _changed(self) -> None:
         self.trunks_at.cache_clear()
+        self._networks = {}
+        for trunk in self.trunks:
+            for network in {*self.settings.known_networks, *trunk.peers}:
+                same_size = self._networks.setdefault((network.version, network.prefixlen), {})
+                same_size.setdefault(int(network.network_address), []).append(trunk)
 
     def attach(self, call_id: str, local_tag: str, dialog: InDialog, flow: Flow) -> None:
         """Let ``dialog`` have its requests; what comes from the peer of ``flow`` is read, its connection kept open."""
@@ -288,9 +300,14 @@ class Endpoint:
             return request.to.tag is None
         return request.method == "ACK" or (request.method == "CANCEL" and self.layer.pending(request, flow))
 
-    def _trunks_at(self, address: str) -> Sequence[Trunk]:
-        everyones = in_networks(address, self.settings.known_networks)
-        return tuple(trunk for trunk in self.trunks if everyones or in_networks(address, trunk.peers))
+    def _trunks_at(self, text: str) -> Sequence[Trunk]:
+        """A look-up for each size of a network, however many there are."""
+        address, found = unfolded(text), set[int]()
+        for (version, length), same_size in self._networks.items():
+            rest = address.max_prefixlen - length
+            if version == address.version:
+                found.update(map(id, same_size.get(int(address) >> rest << rest, ())))
+        return [trunk for trunk in self.trunks if id(trunk) in found] if found else ()
 
     def _dispatch(self, transaction: ServerTransaction) -> None:
         request, flow = transaction.request, transaction.flow
@@ -298,6 +315,9 @@ class Endpoint:
         if tag is not None:
             dialog = self.dialogs.get((request.call_id, tag))
             if dialog is not None and dialog.peer_allowed(flow):
+                if request.method == "ACK":
+                    for unsettled in self._unsettled.values():
+                        unsettled.pop((request.call_id, request.cseq.number), None)
                 self._hand_over(dialog.requested, transaction)
             elif request.method != "ACK":
                 self._refuse(transaction, 481)
@@ -336,10 +356,11 @@ class Endpoint:
         return wanting[0] if wanting else None
 
     def _may_ring(self, trunk: Trunk, transaction: ServerTransaction) -> bool:
-        ringing = {one for one in self._ringing.get(id(trunk), ()) if not one.final}
-        if len(ringing) >= OPEN_INVITES:
+        before, request = self._unsettled.get(id(trunk), {}), transaction.request
+        unsettled = {key: one for key, one in before.items() if (one.accepted and not one.over) or not one.final}
+        if len(unsettled) >= OPEN_INVITES:
             return False
-        self._ringing[id(trunk)] = ringing | {transaction}
+        self._unsettled[id(trunk)] = {**unsettled, (request.call_id, request.cseq.number): transaction}
         return True
 
     def _hand_over(self, handler: Callable[[ServerTransaction], None], transaction: ServerTransaction) -> None:

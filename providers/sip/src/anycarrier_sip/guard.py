@@ -15,7 +15,7 @@ from dataclasses import dataclass
 DATAGRAMS_A_SECOND = 1000
 """From one address; more are dropped unread (P8)."""
 CONNECTIONS, OF_ONE = 100, 50
-"""Accepted and open at a time (P8): all, and those of one address."""
+"""Accepted and open at a time (P8): all, and those of one address, where we may have as many open to it."""
 STRANGERS, OF_ONE_STRANGER = 50, 10
 """The same for addresses that are no peer's and where nobody has logged in."""
 CHALLENGES_A_SECOND = 10

@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from typing import cast
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_sip.guard import Guard
+from anycarrier_sip.guard import OF_ONE, Guard
 from anycarrier_sip.message import SipError, StreamReader
 from anycarrier_sip.resolver import Target
 from anycarrier_sip.settings import Binding, SipSettings
@@ -32,7 +32,7 @@ CONNECT = 4.0
 FIRST_MESSAGE = 10.0
 """Seconds that a peer has for TLS, and again for a first whole message (P8)."""
 IDLE = 60.0
-"""Seconds without a whole message or a dialog, then an accepted connection is closed (P8); what a stranger sends does
+"""Seconds without a whole message or a dialog, then a connection is closed (P8), ours too; what a stranger sends does
 not prolong them."""
 UNSENT = 1 << 20
 """Bytes waiting for a peer that does not read; then it is cut off."""
@@ -148,9 +148,12 @@ class Transport:
                 raise ConnectionError(f"no UDP socket for {target}: add one to SipSettings(listen=...), or use TCP")
             return Flow("udp", local, (target.host, target.port))
         if (task := self._opening.get(target)) is None:
-            for connection in self.connections.values():
+            there = [one for one in self.connections.values() if one.target and one.target.host == target.host]
+            for connection in there:
                 if connection.target == target:
                     return connection.flow
+            if len(there) >= OF_ONE:
+                raise ConnectionError(f"sip: {target.host} has as many connections of ours as one address may")
             task = self._opening[target] = self.loop.create_task(self._connect(target))
             task.add_done_callback(lambda done: self._opening.pop(target))
         return await asyncio.shield(task)
@@ -301,7 +304,7 @@ class Connection(asyncio.Protocol):
         """How many need it though nothing comes."""
         self._owner = owner
         self._reader = StreamReader()
-        self._greeted = False
+        self._greeted = target is not None
         self._last = owner.loop.time()
         self._watch: asyncio.TimerHandle | None = None
         owner.connections[self.flow.connection] = self
@@ -309,8 +312,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.flow = replace(self.flow, local=transport.get_extra_info("sockname")[:2])
-        if self.target is None:
-            self._watch = self._owner.loop.call_later(FIRST_MESSAGE, self._look)
+        self._watch = self._owner.loop.call_later(FIRST_MESSAGE, self._look)
 
     def data_received(self, data: bytes) -> None:
         owner, address = self._owner, self.flow.remote[0]
@@ -355,7 +357,7 @@ class Connection(asyncio.Protocol):
         self._owner.connections.pop(self.flow.connection, None)
 
     def _used(self) -> None:
-        if self._owner.guard.trusts(self.flow.remote[0]):  # a stranger cannot keep his place by talking
+        if self.target or self._owner.guard.trusts(self.flow.remote[0]):  # a stranger cannot keep his place by talking
             self._last = self._owner.loop.time()
 
     def _cut(self) -> None:
