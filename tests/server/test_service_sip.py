@@ -234,7 +234,7 @@ async def test_the_sandbox_has_an_account_for_a_telephone_that_stays_the_same(tm
     async with running(tmp_path) as at:
         assert at.service.sandboxes is not None
         [phone] = await at.service.sandboxes.connect_phones()
-        account, password, call = phone.steps
+        account, password, call, _ = phone.steps
         assert account.split()[1] == f"sip:phone@127.0.0.1:{at.service.settings.port}"
         assert call.split()[1] == f"sip:{phone.number}@127.0.0.1:{at.service.settings.port}"
         [row] = [one for one in await at.service.store.credentials.list(

@@ -36,6 +36,10 @@ def test_all_addresses_need_the_public_one_and_tls_a_certificate() -> None:
         SipSettings(listen=("tls:127.0.0.1:5061",))
 
 
+def test_rtp_ports_may_be_written_in_one_text() -> None:
+    assert SipSettings.model_validate({"rtp_ports": "20000,20010"}).rtp_ports == (20000, 20010)
+
+
 @pytest.mark.parametrize("ports", [(80, 90), (20000, 10000), (10000, 70000)])
 def test_rtp_ports_are_a_range(ports: tuple[int, int]) -> None:
     with pytest.raises(ValidationError, match="rtp_ports"):

@@ -70,7 +70,6 @@ PRESETS: Mapping[PresetName, Preset] = {
     ),
     # sip.telnyx.com; developers.telnyx.com/docs/voice/sip-trunking.
     "telnyx": Preset(
-        host="sip.telnyx.com",
         hosts={
             "": "sip.telnyx.com", "us": "sip.telnyx.com", "eu": "sip-eu.telnyx.com",
             # Check before release: the carrier's page spells these by country.

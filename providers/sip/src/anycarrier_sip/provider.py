@@ -25,7 +25,7 @@ from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber
 from anycarrier.provider import Provider, TrialPhone
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_sip.call_status import REFUSALS
-from anycarrier_sip.credential import SipCredential
+from anycarrier_sip.credential import SipCredential, trial_phone
 from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.frames import SipSerializer
@@ -35,7 +35,6 @@ from anycarrier_sip.message import NameAddr, Response, Uri
 from anycarrier_sip.referral import Referral
 from anycarrier_sip.registration import check_login
 from anycarrier_sip.settings import SipSettings
-from anycarrier_sip.trial_phone import trial_phone
 
 DIAL_PATIENCE = 2.0
 """Seconds that ``dial`` waits for a first word; the call goes on after them."""
