@@ -144,8 +144,13 @@ class Desk(Protocol):
         ``leave_ringing`` of the provider: before this returns, or soon after where ``answers_in_reply`` is False.
 
         What it raises, or a reply with a status of 500 or more, means that the event was not taken in, since the store
-        is unavailable mostly: tell it again a little later.
+        is unavailable mostly. :meth:`tell` tries again by itself.
         """
+        ...
+
+    def tell(self, event: CallEvent) -> None:
+        """Report anything but an ``IncomingCall``, and go on: it is taken in after what was reported before of the same
+        call, and tried again for a minute where the store is unavailable. Give it an ``event_id``."""
         ...
 
     async def media(self, ticket: str, transport: MediaTransport) -> None:

@@ -27,7 +27,7 @@ from anycarrier.errors import (
 from anycarrier.events import CallEvent, IncomingCall
 from anycarrier.held_calls import HeldCalls
 from anycarrier.incoming import WebhookHandler
-from anycarrier.listener import Closable, Figure, Health, Listener, MediaTransport, OperatedListener, S, T
+from anycarrier.listener import Closable, Desk, Figure, Health, Listener, MediaTransport, OperatedListener, S, T
 from anycarrier.media import MediaServer
 from anycarrier.provider import Capability, Provider
 from anycarrier.switchboard import Switchboard
@@ -43,6 +43,12 @@ START_TIMEOUT = 30.0
 
 STOP_TIMEOUT = 15.0
 """Seconds a listener has to end its calls and close."""
+
+TELL_AGAIN = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between tries to take in what a listener has told."""
+
+TOLD_TIMEOUT = 2.0
+"""Seconds in which what a listener told at its end is to be taken in, before its closing counts as done."""
 
 NEXT_STEPS = {
     errno.EADDRINUSE: "Another process has the address, or another listener: stop it, or set another address",
@@ -110,6 +116,7 @@ class _Kept:
     wanted: bool = True
     listener: Listener | None = None
     provider: Provider | None = None
+    desk: Desk | None = None
     retry: asyncio.TimerHandle | None = None
     failures: int = 0
     told: str = ""
@@ -247,7 +254,8 @@ class Listeners:
             return
         limit = asyncio.timeout(START_TIMEOUT)
         try:
-            listener = provider.listen(provider.desk or self.desk(provider, credential_id))
+            desk = provider.desk or self.desk(provider, credential_id)
+            listener = provider.listen(desk)
             async with limit:
                 await listener.start()
         except AnycarrierError:
@@ -262,7 +270,7 @@ class Listeners:
         except Exception as bug:
             self._board.report(f"opening the listener of {provider.name}: a bug of its plugin", bug)
             raise ProviderError(provider.name, "listen", type(bug).__name__) from bug
-        kept.listener, kept.provider = listener, provider
+        kept.listener, kept.provider, kept.desk = listener, provider, desk
         if self._held_calls is None:  # an exchange without listeners has none
             self._held_calls = HeldCalls(self._board)
         if self._draining and isinstance(listener, OperatedListener):
@@ -292,6 +300,8 @@ class Listeners:
                 await listener.stop()
         except Exception as bug:  # noqa: BLE001 reported: it is closed as far as we are concerned
             self._board.report(f"closing the listener of credential {credential_id} failed", bug)
+        if isinstance(kept.desk, CredentialDesk):
+            await kept.desk.told()
 
 
 def _added(one: Figure, other: Figure) -> Figure:
@@ -319,9 +329,49 @@ class CredentialDesk:
         self._media = media
         self._shared = shared
         self._settings = settings
+        self._telling: dict[str, asyncio.Future[None]] = {}
+        """The last event of each call that is being handled."""
 
     async def event(self, event: CallEvent) -> WebhookReply:
         """Handle a call event."""
+        done = asyncio.get_running_loop().create_future()
+        self._last(event.call_id, done)
+        try:
+            return await self._event(event)
+        finally:
+            done.set_result(None)
+
+    def tell(self, event: CallEvent) -> None:
+        """Handle it after what came before of the same call, and again until that succeeds."""
+        work = self._tell(event, self._telling.get(event.call_id))
+        self._last(event.call_id, self._board.spawn(work, f"take in what {self._provider.name} told of a call"))
+
+    async def told(self) -> None:
+        """Wait until what was told is taken in; not for long, and it is tried on after that."""
+        if self._telling:
+            await asyncio.wait([*self._telling.values()], timeout=TOLD_TIMEOUT)
+
+    def _last(self, call_id: str, handled: asyncio.Future[None]) -> None:
+        def over(_: asyncio.Future[None]) -> None:
+            if self._telling.get(call_id) is handled:
+                del self._telling[call_id]
+
+        self._telling[call_id] = handled
+        handled.add_done_callback(over)
+
+    async def _tell(self, event: CallEvent, before: asyncio.Future[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        for pause in (*TELL_AGAIN, None):
+            try:
+                if (await self._event(event)).status < 500:
+                    return
+            except Exception as problem:  # noqa: BLE001 the store's, mostly
+                log.warning("a call's event on %s is handled later: %s", self._provider.name, type(problem).__name__)
+            if pause is not None:
+                await asyncio.sleep(pause)
+
+    async def _event(self, event: CallEvent) -> WebhookReply:
         try:
             await self._board.provider(self.credential_id)  # as for a webhook: credentials know whose work this is
         except UnknownCredential:

@@ -25,9 +25,17 @@ from anycarrier import (
     WebhookReply,
 )
 from anycarrier.credentials import MemoryCredentials
-from anycarrier.errors import ConfigurationError, ProviderError, ProviderUnavailable, UnknownCredential, UnknownProvider
+from anycarrier.errors import (
+    ConfigurationError,
+    ProviderError,
+    ProviderUnavailable,
+    StoreUnavailable,
+    UnknownCredential,
+    UnknownProvider,
+)
+from anycarrier.events import DigitReported
 from anycarrier.listener import Desk, Figure, Health
-from anycarrier.listeners import RETRY, START_TIMEOUT, STOP_TIMEOUT, SharedValues
+from anycarrier.listeners import RETRY, START_TIMEOUT, STOP_TIMEOUT, TELL_AGAIN, TOLD_TIMEOUT, SharedValues
 from core.conftest import CALLER, OURS, echo
 from fake_carriers import FakeCredential, TrunkListener, TrunkProvider
 
@@ -531,6 +539,62 @@ async def test_a_call_of_a_listener_is_answered_by_its_own_provider(
     assert isinstance(old, TrunkProvider)
     await trunk.desks[old].event(IncomingCall(call=call, call_id="leg-1", event_id="leg-1:ring"))
     assert answered == [old] and await two.switchboard.provider("one") is not old
+
+
+async def test_what_a_listener_tells_of_a_call_is_handled_in_order_and_again_until_that_succeeds(
+    trunk: Trunk, two: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ring takes a while; the store is away twice, then refuses once; another call does not wait for this one."""
+    outcomes: list[Any] = [StoreUnavailable("it is away"), StoreUnavailable("it is away"), WebhookReply(status=503)]
+    handled: list[tuple[str, float]] = []
+    now = asyncio.get_running_loop().time
+
+    async def handle(self: object, provider: object, credential_id: str, event: Any) -> WebhookReply:
+        if event.event_id == "ring":
+            await asyncio.sleep(5)
+        elif event.call_id == "leg-1" and outcomes:
+            if isinstance(outcome := outcomes.pop(0), Exception):
+                raise outcome
+            return outcome
+        handled.append((event.event_id, now() - began))
+        return WebhookReply()
+
+    monkeypatch.setattr("anycarrier.incoming.WebhookHandler.handle_event", handle)
+    await two.start()
+    desk, began = trunk.desks[await two.switchboard.provider("one")], now()
+    call = Call(
+        id="leg-1", provider="trunk", direction=Direction.INBOUND, from_=CALLER, to=OURS, status=CallStatus.RINGING
+    )
+    ringing = asyncio.ensure_future(desk.event(IncomingCall(call=call, call_id="leg-1", event_id="ring")))
+    await asyncio.sleep(1)
+    for call_id, event_id in [("leg-1", "first"), ("leg-1", "second"), ("leg-2", "other")]:
+        desk.tell(CallProgress(call=call.model_copy(update={"id": call_id}), call_id=call_id, event_id=event_id))
+    await ringing
+    await asyncio.sleep(1)
+    await two.close_listener("one")
+    assert now() - began == pytest.approx(6 + TOLD_TIMEOUT, abs=0.1), "it closes, and what was told is tried on"
+    await asyncio.sleep(sum(TELL_AGAIN))
+    retried = 5 + sum(TELL_AGAIN[:3])
+    assert handled == [(one, pytest.approx(at, abs=0.1)) for one, at in
+                       [("other", 1), ("ring", 5), ("first", retried), ("second", retried)]]  # fmt: skip
+    assert not desk._telling
+
+
+async def test_a_listener_has_closed_once_its_ends_are_in_the_book(
+    trunk: Trunk, two: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two.start()
+    desk, handled = trunk.desks[await two.switchboard.provider("one")], []
+
+    async def handle(self: object, provider: object, credential_id: str, event: Any) -> WebhookReply:
+        await asyncio.sleep(0.5)
+        handled.append(event.event_id)
+        return WebhookReply()
+
+    monkeypatch.setattr("anycarrier.incoming.WebhookHandler.handle_event", handle)
+    desk.tell(DigitReported(call_id="leg-1", event_id="key", digit="1"))
+    await two.stop()
+    assert handled == ["key"]
 
 
 async def test_calls_of_a_credential_that_was_deleted_end_in_the_book_and_no_new_one_comes_in(

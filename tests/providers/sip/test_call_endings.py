@@ -23,7 +23,7 @@ def remains(listener: Any) -> dict[str, Any]:
     endpoint = listener.endpoint
     kept = {
         "calls": listener.calls, "dialogs": endpoint.dialogs, "guard": endpoint.guard._held, "tasks": listener._tasks,
-        "connections": endpoint.transport._held, "streams": [stream for stream in OPENED if not stream.closed],
+        "streams": [stream for stream in OPENED if not stream.closed],
     }  # fmt: skip
     return {name: what for name, what in kept.items() if what}
 
@@ -109,3 +109,52 @@ def test_a_far_end_that_hangs_up_before_it_answers_our_refer_went_if_it_then_say
         assert (await house.over(call)).reason is reason
 
     play(scene, agent=stay)
+
+
+@pytest.mark.parametrize("how", ["returns", "fails"])
+def test_a_call_whose_session_is_over_is_hung_up(how: str) -> None:
+    async def scene(house: House) -> None:
+        async def media(*_: Any) -> None:
+            if how == "fails":
+                raise KeyError("a bug")
+
+        house.listener.desk.media = media
+        await house.peer.invite().answered()
+        bye = await house.peer.next("BYE", within=1)
+        house.peer.respond(bye, "200 OK")
+        assert (await house.over()).reason is EndReason.MEDIA_ERROR
+
+    play(scene)
+
+
+def test_an_answer_that_fails_for_a_bug_of_ours_is_a_refusal_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scene(house: House) -> None:
+        house.peer.invite()
+        refused = await house.peer.next("500 INVITE")
+        assert refused.tag("To") and (await house.over()).ended
+        await asyncio.sleep(1)
+        assert not remains(house.listener)
+
+    def answer(*_: Any) -> Any:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("anycarrier_sip.sdp.answer", answer)
+    play(scene)
+
+
+def test_an_answer_of_theirs_that_we_fail_to_read_for_a_bug_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(house: House) -> None:
+        call, _ = await house.dialled()
+        bye = await house.peer.next("BYE")
+        house.peer.respond(bye, "200 OK")
+        assert (await house.over(call)).reason is EndReason.MEDIA_ERROR
+        await asyncio.sleep(1)
+        assert not remains(house.listener)
+
+    def accept(*_: Any) -> Any:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("anycarrier_sip.sdp.accept", accept)
+    play(scene)

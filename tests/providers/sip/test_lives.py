@@ -302,7 +302,7 @@ def test_a_ticket_that_is_shown_again_costs_the_call_nothing() -> None:
         call, leg = await at.rung()
         taken = at.listener.calls[call.id]
         with pytest.raises(TicketRefused):
-            await at.listener.desk.media(taken._ticket, taken.media)
+            await at.listener.desk.media(taken.ticket, taken.media)
         await asyncio.sleep(60)
         assert at.exchange.switchboard.sessions
         leg.request("BYE")

@@ -5,33 +5,24 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from anycarrier.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
 from anycarrier.errors import AnycarrierError
-from anycarrier_sip import sdp
+from anycarrier_sip import sdp, session_timer
 from anycarrier_sip.call_status import RAISED, REFUSALS, cause_of, reason_before_answer, words_of
-from anycarrier_sip.dialog import (
-    ALLOW,
-    MIN_SE,
-    SESSION_EXPIRES,
-    SUPPORTED,
-    Dialog,
-    Provisionals,
-    SessionTimer,
-    ask_for_timer,
-    options_of,
-    seconds_of,
-)
-from anycarrier_sip.endpoint import LARGE
+from anycarrier_sip.dialog import ALLOW, MIN_SE, SUPPORTED, Dialog, check_described, options_of, seconds_of
 from anycarrier_sip.message import Message, NameAddr, Request, Response, Uri, reply
-from anycarrier_sip.sip_call import SipCall, check_content_type
-from anycarrier_sip.transaction import PATIENCE, T1, ClientTransaction, Flow, ServerTransaction
+from anycarrier_sip.resolver import Target
+from anycarrier_sip.session_timer import SESSION_EXPIRES, SessionTimer
+from anycarrier_sip.sip_call import SipCall
+from anycarrier_sip.transaction import PATIENCE, Flow, ServerTransaction
 
 if TYPE_CHECKING:
-    from anycarrier_sip.listener import Destination, Reach, SipListener
+    from anycarrier_sip.listener import SipListener
 
 SILENCE = 4.0
 """Seconds without any answer after which another target of the same host is tried, where there is one."""
@@ -45,56 +36,83 @@ VIA = 120
 """Bytes that a Via adds to a request, about."""
 MOST_TRIES = 8
 """INVITEs for one call and one target: challenges and longer session intervals."""
+MOST_FORKS = 16
+"""Phones that one INVITE is forked to, as far as we follow."""
 
 
 @dataclass
-class _Early:
+class Destination:
+    """Where a call of ours goes: Request-URI, From, headers that tell the caller-id, and the next hop or the phone."""
+
+    uri: str
+    local: NameAddr
+    headers: list[tuple[str, str]]
+    hop: Uri
+    transport: str | None
+    phone: Flow | None = None
+
+
+@dataclass
+class Fork:
     """One phone that our INVITE was forked to."""
 
     dialog: Dialog
-    provisionals: Provisionals = field(default_factory=Provisionals)
     description: bytes = b""
+    rseq: int | None = None
+    """Of its last provisional answer that we acknowledged."""
+
+    def rack(self, response: Response) -> str | None:
+        """``RAck`` for the PRACK of a provisional answer (RFC 3262); None for one that wants none, is a repeat or came
+        out of order."""
+        number = seconds_of(response, "RSeq")
+        if "100rel" not in options_of(response, "Require") or not 100 < response.status < 200 or number is None:
+            return None
+        if self.rseq is not None and number != self.rseq + 1:
+            return None
+        self.rseq = number
+        return f"{number} {response.cseq}"
 
 
 class Outbound(SipCall):
-    """A call we make. ``first`` is done once anybody has answered anything, or the call is over."""
+    """A call we make."""
 
     def __init__(self, trunk: SipListener, call: Call, request: DialRequest, destination: Destination) -> None:
-        super().__init__(trunk, call, None)
-        self.request = request
-        self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        uri, local, first = destination.uri, destination.local, random.randint(1, 10_000)  # noqa: S311
+        local.parameters["tag"] = call.id
+        dialog = Dialog(secrets.token_hex(16), local, NameAddr("", Uri.parse(uri)), uri, True, local_cseq=first)
+        super().__init__(trunk, call, dialog, None)
+        self.first = asyncio.Event()
+        """Anybody has answered anything, or the call is over."""
         self.refusal: AnycarrierError | None = None
         """What ``dial`` raises if it still waits."""
-        self.destination = destination
-        self._ticket = request.stream.ticket
+        self.ticket = request.stream.ticket
+        self._request = request
+        self._destination = destination
+        self._forks: dict[str, Fork] = {}
         self._rang = False
         self._ending: EndReason | None = None
         """Why the INVITE was taken back."""
-        self._invite: ClientTransaction | None = None
-        self._forks: dict[str, _Early] = {}
-        local = destination.local
-        local.parameters["tag"] = call.id
-        to = NameAddr("", Uri.parse(destination.uri))
-        call_id = secrets.token_hex(16)
-        self.dialog = Dialog(call_id, local, to, destination.uri, True, local_cseq=random.randint(1, 10_000))  # noqa: S311
 
     def dialog_of(self, message: Message) -> Dialog | None:
         if self.answered:
             return super().dialog_of(message)
-        early = self._forks.get(message.from_.tag or "")
-        return early.dialog if early is not None else None
+        fork = self._forks.get(message.from_.tag or "")
+        return fork.dialog if fork is not None else None
 
     # --- the INVITE -------------------------------------------------------------------------------------------------
 
     async def place(self) -> None:
         """Try the destination's targets until one answers."""
-        self.alarm("ring", self.request.timeout, self._rung_out)
+        self.alarm("ring", self._request.timeout, self._rung_out)
+        to = self._destination
         outcome: Response | str = "unreachable"
         try:
-            targets = await self.destination.targets()
-            for index, reach in enumerate(targets):
+            ways: Sequence[Target | Flow] = (
+                [to.phone] if to.phone is not None else await self.endpoint.targets(to.hop, to.transport)
+            )
+            for index, way in enumerate(ways):
                 try:
-                    outcome = await self._try(reach, SILENCE if index + 1 < len(targets) else PATIENCE + 1)
+                    outcome = await self._try(way, SILENCE if index + 1 < len(ways) else 2 * PATIENCE)
                 except OSError:
                     continue
                 if self.answered or self._given_up() or not self._next_after(outcome):
@@ -104,10 +122,11 @@ class Outbound(SipCall):
         except OSError as problem:  # DNS knows no address, or none that may be called
             self.refusal = self.trunk.provider.unsent(str(problem))
         except Exception:
-            self._failed("error")
+            outcome = "error"
             raise
-        if not self.answered:
-            self._failed(outcome)
+        finally:
+            if not self.answered:
+                self._failed(outcome)
 
     def _given_up(self) -> bool:
         """Whether the call was taken back, however far that has come."""
@@ -115,100 +134,78 @@ class Outbound(SipCall):
 
     def _next_after(self, outcome: Response | str) -> bool:
         """Whether another target may be tried: never once a phone may be ringing (RFC 3263, 4.3)."""
-        if self._rang or (self._invite is not None and self._forks):
+        if self._rang or self._forks:
             return False
         if isinstance(outcome, Response):
             return outcome.status in self.trunk.preset.next_target_on
-        return self._invite is None or not self._invite.heard
+        return self.invite is None or not self.invite.heard
 
-    async def _try(self, reach: Reach, patience: float) -> Response | str:
-        flow = await reach(0)
+    async def _flow_to(self, way: Target | Flow, size: int = 0) -> Flow:
+        return way if isinstance(way, Flow) else await self.endpoint.flow(way, size)
+
+    async def _try(self, way: Target | Flow, patience: float) -> Response | str:
+        flow = await self._flow_to(way)
         if self.media is None and not self._given_up():
             self.media = await self.trunk.open_media(self, flow)
-            self.media.custom = self.request.stream.custom
+            self.media.custom = self._request.stream.custom
         if self._given_up():
             return "canceled"
-        request = self._written(flow)
-        minimum = MIN_SE
+        request, minimum = self._written(), MIN_SE
         for _ in range(MOST_TRIES):
-            if flow.transport == "udp" and (size := len(request.encode()) + VIA) > LARGE:
-                flow = await reach(size)
-                request.headers.set("Contact", self.contact(flow))
+            request.headers.set("Session-Expires", str(max(SESSION_EXPIRES, minimum)))
+            request.headers.set("Min-SE", str(minimum))
+            request.headers.set("Contact", self.contact(flow))
+            flow = await self._flow_to(way, len(request.encode()) + VIA)
             if self._given_up():
                 return "canceled"
+            request.headers.set("Contact", self.contact(flow))
             self.attach(flow)
-            outcome = await self._send(request, flow, patience)
+            outcome = await self.send(request, flow, self._heard, patience, silence_only=True)
             if not isinstance(outcome, Response):
                 return outcome
             if outcome.status == 422 and (wanted := seconds_of(outcome, "Min-SE") or 0) > minimum:
                 minimum = wanted
-                ask_for_timer(request, max(wanted, SESSION_EXPIRES), wanted)
             elif outcome.status not in (401, 407) or not self.trunk.authorize(request, outcome):
                 return outcome
             self.dialog.local_cseq += 1
             request.headers.set("CSeq", f"{self.dialog.local_cseq} INVITE")
         return outcome
 
-    def _written(self, flow: Flow) -> Request:
+    def _written(self) -> Request:
         assert self.media is not None
         request = self.dialog.request("INVITE")
-        headers = request.headers
-        headers.set("Contact", self.contact(flow))
-        headers.add("Allow", ALLOW)
-        headers.add("Supported", ", ".join(SUPPORTED))
-        ask_for_timer(request, SESSION_EXPIRES, MIN_SE)
-        for name, value in (*self.destination.headers, *self.request.headers.items()):
-            headers.add(name, value)
-        headers.add("Content-Type", "application/sdp")
+        told = (("Allow", ALLOW), ("Supported", ", ".join(SUPPORTED)), ("Content-Type", "application/sdp"))
+        for name, value in (*told, *self._destination.headers, *self._request.headers.items()):
+            request.headers.add(name, value)
         request.body = sdp.offer(self.media.local)
         return request
 
-    async def _send(self, request: Request, flow: Flow, patience: float) -> Response | str:
-        done: asyncio.Future[Response | str] = asyncio.get_running_loop().create_future()
+    def _heard(self, response: Response) -> None:
+        current = self.invite is not None and response.cseq.number == self.invite.request.cseq.number
+        if 200 <= response.status < 300:
+            self._accepted(response, current)
+        elif response.status < 200 and current and not self.call.ended:
+            self._provisional(response)
 
-        def settle(outcome: Response | str) -> None:
-            if not done.done():
-                done.set_result(outcome)
-
-        def responded(response: Response) -> None:
-            if response.status < 200:
-                self._provisional(response, transaction)
-            elif response.status < 300:
-                self._accepted(response, transaction)
-                settle(response)
-            else:
-                settle(response)
-
-        transaction = self._invite = self.endpoint.request(request, flow, on_response=responded, on_failure=settle)
-        silence = self.endpoint.call_later(patience, lambda: None if transaction.heard else settle("silence"))
-        try:
-            outcome = await done
-        finally:
-            silence.cancel()
-        if outcome == "silence":
-            self.endpoint.rest(flow)
-            transaction.cancel()  # should it still be heard
-        return outcome
-
-    def _provisional(self, response: Response, transaction: ClientTransaction) -> None:
-        if transaction is not self._invite or self.call.ended:
-            return
-        if not self.first.done():
-            self.first.set_result(None)
-            self.trunk.progress(self.call)
-        tag = response.to.tag
-        if response.status == 100 or not tag:
-            return
-        early = self._forks.get(tag)
-        if early is None:
-            if len(self._forks) >= 16:
-                return
-            early = self._forks[tag] = _Early(self.dialog.answered(response))
-        early.dialog.refresh(response)
+    def _fork(self, response: Response) -> Fork:
+        tag = response.to.tag or ""
+        if (fork := self._forks.get(tag)) is None:
+            fork = self._forks[tag] = Fork(self.dialog.answered(response))
+        fork.dialog.refresh(response)
         self.allowed |= options_of(response, "Allow")
-        if rack := early.provisionals.rack(response):
-            self.spawn(self._prack(rack, early.dialog))
-            early.description = response.body or early.description
+        return fork
+
+    def _provisional(self, response: Response) -> None:
+        if not self.first.is_set():
+            self.first.set()
+            self.tell()
+        tag = response.to.tag
+        if response.status == 100 or not tag or (tag not in self._forks and len(self._forks) >= MOST_FORKS):
+            return
+        fork = self._fork(response)
+        if rack := fork.rack(response):
+            self.spawn(self._prack(rack, fork.dialog))
+            fork.description = response.body or fork.description
         if response.status in (180, 183) and not self._rang:
             self._rang = True
             self.move(CallStatus.RINGING, carrier_status=words_of(response.phrase, ()))
@@ -216,43 +213,35 @@ class Outbound(SipCall):
     async def _prack(self, rack: str, dialog: Dialog) -> None:
         await self.ask("PRACK", {"RAck": rack}, dialog=dialog)
 
-    def _accepted(self, response: Response, transaction: ClientTransaction) -> None:
+    def _accepted(self, response: Response, current: bool) -> None:
         """A 2xx: the first is the call, a repeat is acknowledged again, any other phone's is hung up."""
-        tag = response.to.tag or ""
-        early = self._forks.get(tag)
-        if early is None:
-            early = self._forks[tag] = _Early(self.dialog.answered(response))
-        early.dialog.refresh(response)
-        self.acknowledge(response, early.dialog)
-        if self.answered and early.dialog is self.dialog:
+        fork = self._fork(response)
+        self.acknowledge(response, fork.dialog)
+        if self.answered and fork.dialog is self.dialog:
             return
-        if self.answered or self._given_up() or transaction is not self._invite:
-            self.spawn(self._drop(early))
-            return
-        self.answered, self.dialog = True, early.dialog
+        if self.answered or self._given_up() or not current:
+            return self.spawn(self._drop(fork))
+        self.answered, self.dialog = True, fork.dialog
         self.stop("ring", "cancel")
-        self.allowed |= options_of(response, "Allow")
         self.move(CallStatus.ANSWERED, sip_code=None, carrier_status=words_of(response.phrase, ()), answered_at=_now())
-        if not self.first.done():
-            self.first.set_result(None)
-        assert self.media is not None
-        try:
-            body = response.body or early.description
-            terms = self.terms if self.terms is not None and not body else sdp.accept(body, self.media.local)
-            self.agree(terms)
-        except sdp.NotAcceptable:
-            return self.hang_up(EndReason.MEDIA_ERROR)
-        self.refresher.keep(SessionTimer.granted(response))
-        if self.request.time_limit:
-            self.alarm("limit", self.request.time_limit, lambda: self.hang_up(EndReason.MAX_DURATION))
-        if self.request.digits:
-            self.spawn(self.trunk.send_digits(self, self.request.digits))
+        self.first.set()
+        body = response.body or fork.description
+        if body or self.terms is None:
+            self.conclude(body)
+        else:
+            self.agree(self.terms)
+        session_timer.keep(self, SessionTimer.granted(response))
+        if self.call.ended:
+            return
+        if self._request.time_limit:
+            self.alarm("limit", self._request.time_limit, lambda: self.hang_up(EndReason.MAX_DURATION))
+        if self._request.digits:
+            self.spawn(self.send_digits(self._request.digits))
 
-    async def _drop(self, early: _Early) -> None:
+    async def _drop(self, fork: Fork) -> None:
         """Hang up a phone that answered too late, or beside another."""
-        if self._forks.get(early.dialog.remote_tag) is early:
-            early.dialog.local_cseq = max(early.dialog.local_cseq, self.dialog.local_cseq)
-            await self.ask("BYE", dialog=early.dialog)
+        fork.dialog.local_cseq = max(fork.dialog.local_cseq, self.dialog.local_cseq)
+        await self.ask("BYE", dialog=fork.dialog)
 
     # --- the end of one that was not answered -----------------------------------------------------------------------
 
@@ -267,51 +256,45 @@ class Outbound(SipCall):
         if self._ending is not None:
             reason = self._ending
         elif isinstance(outcome, Response) and reason in RAISED:
-            self.refusal = self.trunk.refused("dial", outcome, RAISED[reason])
+            self.refusal = self.trunk.provider.refused("dial", outcome, RAISED[reason])
         elif outcome == "unreachable" and self.refusal is None:
             self.refusal = self.trunk.provider.unsent(f"no connection to {self.trunk.host or 'the address'}")
         self.end(reason, status=status, words=words, cause=cause)
         self.close()
 
+    def close(self) -> None:
+        super().close()
+        self.first.set()
+
     def _rung_out(self) -> None:
-        heard = EndReason.UNREACHABLE if self.first.done() else EndReason.PROVIDER_UNAVAILABLE
+        heard = EndReason.UNREACHABLE if self.first.is_set() else EndReason.PROVIDER_UNAVAILABLE
         self._take_back(EndReason.NO_ANSWER if self._rang else heard)
 
     def hang_up(self, reason: EndReason) -> None:
         if self.answered:
             super().hang_up(reason)
-        elif not self.call.ended:
+        elif not self._given_up():
             self._take_back(EndReason.CANCELED)
 
     def _take_back(self, reason: EndReason) -> None:
-        if self._ending is not None or self.answered:
-            return
         self._ending = reason
         self.stop("ring")
         self.alarm("cancel", CANCEL_PATIENCE, lambda: self._failed("canceled"))
-        if self._invite is not None:
-            self._invite.cancel()
+        if self.invite is not None:
+            self.invite.cancel()
         else:
             self._failed("canceled")
-
-    def end(
-        self, reason: EndReason, *, status: int | None = None, words: str | None = None, cause: int | None = None
-    ) -> None:
-        super().end(reason, status=status, words=words, cause=cause)
-        if not self.first.done():
-            self.first.set_result(None)
 
 
 class Inbound(SipCall):
     """A call that comes to us, from its INVITE on. Raises ``SipError`` for one that cannot be taken."""
 
     def __init__(self, trunk: SipListener, call: Call, tx: ServerTransaction) -> None:
-        super().__init__(trunk, call, tx.flow)
-        self.invite = tx
-        self.dialog = Dialog.incoming(tx.request, call.id)
+        super().__init__(trunk, call, Dialog.incoming(tx.request, call.id), tx.flow)
+        self.call = call.model_copy(update={"raw": self.raw()})
+        self._tx = tx
         self._wants_reliable = "100rel" in options_of(tx.request, "Require")
-        if tx.request.body:
-            check_content_type(tx.request)
+        check_described(tx.request)
         self._timer = SessionTimer.asked(tx.request)
         tx.on_cancel = self._canceled
         self.attach(tx.flow)
@@ -321,54 +304,46 @@ class Inbound(SipCall):
         """Say that it rings, and go on saying so; reliably where the caller demands it."""
         if self.answered or self.call.ended:
             return
-        response = reply(self.invite.request, 180, to_tag=self.dialog.local_tag)
-        response.headers.add("Contact", self.contact(self.invite.flow))
-        if self._wants_reliable:
-            rseq = (self._reliable[1] if self._reliable else random.randint(1, 2**30)) + 1  # noqa: S311
-            self._reliable = self.invite, rseq
-            response.headers.add("Require", "100rel")
-            response.headers.add("RSeq", str(rseq))
-            self._provide(response, T1)
-            self._wants_reliable = False  # once is enough to keep proxies patient for RING_AGAIN
-            self.alarm("unacknowledged", PATIENCE, self._never_pracked)
-        else:
-            self.invite.respond(response)
+        response = reply(self._tx.request, 180, to_tag=self.dialog.local_tag)
+        response.headers.add("Contact", self.contact(self._tx.flow))
         self.alarm("ring", RING_AGAIN, self.ring)
-
-    def _provide(self, response: Response, pause: float) -> None:
-        self.invite.respond(response)
-        self.alarm("provisional", pause, lambda: self._provide(response, 2 * pause))
-
-    def _never_pracked(self) -> None:
-        if self._reliable is not None:
-            self.refuse(500, EndReason.PROVIDER_UNAVAILABLE)
+        if not self._wants_reliable:
+            return self._tx.respond(response)
+        self._wants_reliable = False  # once is enough to keep proxies patient for RING_AGAIN
+        response.headers.add("Require", "100rel")
+        response.headers.add("RSeq", str(random.randint(1, 2**30)))  # noqa: S311
+        self.insist(self._tx, response, lambda: self.refuse(500, EndReason.PROVIDER_UNAVAILABLE))
 
     async def take(self, stream: StreamTarget) -> None:
         """Answer it, unless it was answered or taken back already. ``RequestRejected`` for a body that does not fit."""
         if self.answered or self.call.ended:
             return
-        self._ticket = stream.ticket
-        media = await self.trunk.open_media(self, self.invite.flow)
-        if self.endpoint.dialogs.get((self.dialog.call_id, self.dialog.local_tag)) is not self:  # taken back meanwhile
+        self.ticket = stream.ticket
+        media = await self.trunk.open_media(self, self._tx.flow)
+        if self.closed:  # taken back meanwhile
             return await media.close()
         self.media, media.custom = media, stream.custom
-        self.stop("ring", "ringing", "provisional", "unacknowledged")
+        self.stop("ring", "ringing")
+        self.settle()
+        self.answered = True
         try:
-            self.answered = True
-            body = self._described(self.invite.request)
-        except sdp.NotAcceptable as unfit:
-            self.answered = False
-            self.refuse(488, EndReason.PROVIDER_UNAVAILABLE)
-            raise self.trunk.provider.error("answer", 488, message=str(unfit)) from None
-        self.accept(self.invite, self.ok(self.invite, body, self._timer))
+            body = self.describe(self._tx.request)
+        except BaseException as problem:
+            self.answered, unfit = False, isinstance(problem, sdp.NotAcceptable)
+            self.refuse(488 if unfit else 500, EndReason.PROVIDER_UNAVAILABLE)
+            if unfit:
+                raise self.trunk.provider.error("answer", 488, message=str(problem)) from None
+            raise
+        self.accept(self._tx, self.ok(self._tx, body, self._timer))
         answered = {"status": CallStatus.ANSWERED, "answered_at": _now(), "raw": self.raw()}
         self.call = self.call.model_copy(update=answered)  # the exchange tells it, with the first sound
 
     def refuse(self, status: int, reason: EndReason, phrase: str | None = None, **headers: str) -> None:
         """Decline a call that is not answered."""
         if not self.answered and not self.call.ended:
-            self.answer(self.invite, status, phrase, **headers)
-            self.end(reason, status=status)
+            self.answer(self._tx, status, phrase, **headers)
+            cause = cause_of(self._tx.request.headers.values("Reason")) if status == 487 else None
+            self.end(reason, status=status, cause=cause)
             self.close()
 
     def hang_up(self, reason: EndReason) -> None:
@@ -379,11 +354,7 @@ class Inbound(SipCall):
             self.refuse(status, reason, phrase)
 
     def _canceled(self) -> None:
-        if not self.answered and not self.call.ended:
-            self.answer(self.invite, 487)
-            reasons = self.invite.request.headers.values("Reason")
-            self.end(EndReason.CANCELED, status=487, cause=cause_of(reasons))
-            self.close()
+        self.refuse(487, EndReason.CANCELED)
 
     def _bye_came(self, tx: ServerTransaction, dialog: Dialog) -> None:
         if self.answered:

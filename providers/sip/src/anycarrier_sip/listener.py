@@ -6,36 +6,34 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
-from anycarrier.audio import AudioFormat, dtmf_tones
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
-from anycarrier.errors import CallElsewhere, ConfigurationError, ProviderError
-from anycarrier.events import CallEvent, CallProgress, IncomingCall
+from anycarrier.errors import CallElsewhere, ConfigurationError
+from anycarrier.events import IncomingCall
 from anycarrier.listener import Desk, Figure, Health
 from anycarrier.networks import LOOPBACK, Network, in_networks
 from anycarrier.sip import SipAddress, headers_of, is_sip
 from anycarrier_sip.addressing import Caller, address_of, called, caller, identity_headers
-from anycarrier_sip.credential import SipUser
-from anycarrier_sip.dialog import SUPPORTED, Dialog, options_of
+from anycarrier_sip.call_leg import CallLeg, bare_reply
+from anycarrier_sip.dialog import Dialog, unsupported
 from anycarrier_sip.digest import DigestClient, username
 from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.figures import figures, health
 from anycarrier_sip.header_values import parameters_of
-from anycarrier_sip.invitation import Inbound, Outbound
+from anycarrier_sip.invitation import Destination, Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import METHODS, NameAddr, Request, Response, SipError, Uri
 from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
 from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.sdp import NotAcceptable
 from anycarrier_sip.settings import SipSettings
-from anycarrier_sip.sip_call import SipCall, bare_reply
+from anycarrier_sip.sip_call import SipCall
 from anycarrier_sip.transaction import Flow, ServerTransaction
 
 if TYPE_CHECKING:
@@ -45,24 +43,8 @@ log = logging.getLogger("anycarrier")
 
 REMEMBERED, MOST_REMEMBERED = 600.0, 10_000
 """Seconds that an ended call is known, and how many of them at most."""
-TELL_AGAIN = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between tries to tell what the exchange could not take in."""
 STOP_PATIENCE = 2.0
 """Seconds that the far ends have to answer our BYEs when we stop."""
-
-
-Reach = Callable[[int], Awaitable[Flow]]
-"""Opens the way for a request of so many bytes; ``ConnectionError``."""
-
-
-@dataclass
-class Destination:
-    """Where a call of ours goes: Request-URI, From, headers that tell the caller-id, and the ways to get there."""
-
-    uri: str
-    local: NameAddr
-    headers: list[tuple[str, str]]
-    targets: Callable[[], Awaitable[Sequence[Reach]]]
 
 
 class SipListener:
@@ -88,7 +70,6 @@ class SipListener:
         """The phones of ``softphones``."""
         self.calls: dict[str, SipCall] = {}
         self._ended: OrderedDict[str, tuple[float, Call]] = OrderedDict()
-        self._telling: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = AsyncExitStack()
         password = self.credential.password
@@ -121,29 +102,28 @@ class SipListener:
             raise
 
     async def stop(self) -> None:
-        """Hang up, tell it, and leave the sockets."""
+        """Hang up, and leave the sockets."""
         self.running = False
-        for call in self._dialogs():
+        for call in list(self.calls.values()):
             call.hang_up(EndReason.API_STOP)
         await self._work()
-        if unsettled := [call for call in self._dialogs() if not call.settled.is_set()]:
-            for call in unsettled:  # no ACK has come: a BYE goes out all the same
-                call.settle()
+        if unsettled := [leg for leg in self._legs() if not leg.settled.is_set()]:
+            for leg in unsettled:  # no ACK has come: a BYE goes out all the same
+                leg.settle()
             await self._work()
-        for call in self._dialogs():  # whose CANCEL or BYE has no answer yet
+        for call in list(self.calls.values()):  # whose CANCEL has no answer yet
             call.end(EndReason.CANCELED)
-            call.close()
-        if self._telling:
-            await asyncio.wait(self._telling.values(), timeout=STOP_PATIENCE)
+        for leg in self._legs():
+            leg.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._held.aclose()
 
-    def _dialogs(self) -> list[SipCall]:
-        """The calls that still say something on the wire, ended or not."""
-        every = {*self.calls.values(), *self.endpoint.dialogs.values()}
-        return [call for call in every if isinstance(call, SipCall) and call.trunk is self]
+    def _legs(self) -> list[CallLeg]:
+        """The dialogs in which something may still be said, also of calls that are over."""
+        every = (leg for leg in self.endpoint.dialogs.values() if isinstance(leg, CallLeg))
+        return [leg for leg in every if leg.trunk is self]
 
     async def _work(self) -> None:
         if self._tasks:
@@ -197,13 +177,15 @@ class SipListener:
 
     def invited(self, tx: ServerTransaction) -> None:
         """A call comes in."""
-        user: SipUser | None = None
-        if self.registrar is not None and (user := self.registrar.caller(tx)) is None:
-            return
-        if self.credential.challenge and admit(self.endpoint, tx, self._password) is None:
+        credential, who = self.credential, None
+        if self.registrar is not None:
+            if (user := self.registrar.caller(tx)) is None:
+                return
+            who = Caller(user.number or f"sip:{user.name}@{self.ours}", user.name)
+        if credential.challenge and admit(self.endpoint, tx, self._password) is None:
             return
         try:
-            self._invited(tx, user)
+            self._invited(tx, who)
         except SipError as refused:
             self._respond(tx, refused.status, refused.phrase)
         except NotAcceptable:
@@ -213,57 +195,53 @@ class SipListener:
         tx.respond(bare_reply(tx.request, status, phrase, self.endpoint.layer.token()))
 
     def _password(self, name: str) -> str | None:
-        credential = self.credential
-        known = name == credential.username and credential.password is not None
-        return credential.password.get_secret_value() if known and credential.password else None
+        password = self.credential.password
+        return password.get_secret_value() if password and name == self.credential.username else None
 
-    def _invited(self, tx: ServerTransaction, user: SipUser | None) -> None:
-        request = tx.request
-        if options_of(request, "Require") - set(SUPPORTED):
+    def _invited(self, tx: ServerTransaction, who: Caller | None) -> None:
+        request, to = tx.request, self._called(tx.request)
+        if unsupported(request):
             raise SipError(420)
         if replaces := request.headers.get("Replaces"):
             return self._replaced(tx, replaces)
-        to = self._called(request)
         if self.credential.numbers and to.to not in self.credential.numbers:
             raise SipError(404)
         accepted = {kind.partition(";")[0].strip().lower() for kind in request.headers.values("Accept")}
         if accepted and not accepted & {"application/sdp", "application/*", "*/*"}:
             raise SipError(406)
-        who = caller(request, trusted=user is None and self.is_peer(tx.flow), country=self.credential.country)
-        if user is not None:
-            who = Caller(user.number or f"sip:{user.name}@{self.ours}", user.name)
-        call_id = "sip_" + secrets.token_hex(12)
-        snapshot = Call(
-            id=call_id,
-            provider=self.provider.name,
-            direction=Direction.INBOUND,
-            from_=who.number,
-            to=to.to,
-            status=CallStatus.RINGING,
-            created_at=datetime.now(UTC),
-        )
-        call = Inbound(self, snapshot, tx)
-        snapshot = call.call = snapshot.model_copy(update={"raw": call.raw()})
-        self.calls[call_id] = call
+        who = who or caller(request, trusted=self.is_peer(tx.flow), country=self.credential.country)
+        call = Inbound(self, self._new_call(Direction.INBOUND, CallStatus.RINGING, who.number, to.to), tx)
+        self.calls[call.call.id] = call
         event = IncomingCall(
-            call=snapshot,
-            call_id=call_id,
-            event_id=f"{call_id}:invite",
+            call=call.call,
+            call_id=call.call.id,
+            event_id=f"{call.call.id}:invite",
             verified=who.verified,
             forwarded_from=to.forwarded_from,
             headers=headers_of(dict(request.headers.items())),
-            raw=snapshot.raw,
+            raw=call.call.raw,
         )
-        self._in_turn(call_id, self._announce(call, event))
+        self.spawn(self._announce(call, event), f"announce sip call {call.call.id}")
 
     async def _announce(self, call: Inbound, event: IncomingCall) -> None:
+        taken = False
         try:
             taken = (await self.desk.event(event)).status < 400
-        except Exception:
-            log.exception("an incoming sip call could not be announced")
-            taken = False
-        if not taken:
-            call.refuse(480, EndReason.PROVIDER_UNAVAILABLE)
+        finally:
+            if not taken:
+                call.refuse(480, EndReason.PROVIDER_UNAVAILABLE)
+
+    def _new_call(self, direction: Direction, status: CallStatus, from_: str, to: str, reference: str = "") -> Call:
+        return Call(
+            id="sip_" + secrets.token_hex(12),
+            provider=self.provider.name,
+            direction=direction,
+            from_=from_,
+            to=to,
+            status=status,
+            reference=reference,
+            created_at=datetime.now(UTC),
+        )
 
     def _replaced(self, tx: ServerTransaction, header: str) -> None:
         """An INVITE that takes over one of our calls (RFC 3891): of this credential's only (P3)."""
@@ -284,15 +262,13 @@ class SipListener:
         if tx.request.method == "REGISTER" and self.registrar is not None:
             return self.registrar.register(tx)
         status = {"OPTIONS": 200, "REFER": 603, "NOTIFY": 481, "BYE": 481, "INFO": 481, "UPDATE": 481, "PRACK": 481}
-        if options_of(tx.request, "Require") - set(SUPPORTED):
+        if unsupported(tx.request):
             return self._respond(tx, 420)
         self._respond(tx, status.get(tx.request.method, 405 if tx.request.method in METHODS else 501))
 
     def _called(self, request: Request) -> Any:
         credential = self.credential
-        return called(
-            request, contact_user=self.contact_user, country=credential.country, numbers=credential.numbers
-        )
+        return called(request, contact_user=self.contact_user, country=credential.country, numbers=credential.numbers)
 
     # --- what the provider asks -------------------------------------------------------------------------------------
 
@@ -317,16 +293,7 @@ class SipListener:
 
     def place(self, request: DialRequest) -> Outbound:
         """Begin a call."""
-        call = Call(
-            id="sip_" + secrets.token_hex(12),
-            provider=self.provider.name,
-            direction=Direction.OUTBOUND,
-            from_=request.from_,
-            to=request.to,
-            status=CallStatus.INITIATED,
-            reference=request.reference,
-            created_at=datetime.now(UTC),
-        )
+        call = self._new_call(Direction.OUTBOUND, CallStatus.INITIATED, request.from_, request.to, request.reference)
         outbound = Outbound(self, call, request, self._destination(request))
         self.calls[call.id] = outbound
         self.spawn(outbound.place(), f"place sip call {call.id}")
@@ -357,24 +324,12 @@ class SipListener:
     def _destination(self, request: DialRequest) -> Destination:
         local, headers = self.identity(request.caller_id or request.from_)
         if self.registrar is not None:
-            contact, flow = self.registrar.ways(request.to)[0]
-
-            async def phone(size: int) -> Flow:
-                return flow
-
-            async def phones() -> Sequence[Reach]:
-                return [phone]
-
-            return Destination(str(contact), local, headers, phones)
+            contact, phone = self.registrar.ways(request.to)[0]
+            return Destination(contact, local, headers, self.hop, None, phone)
         uri = self.uri_of(request.to)
         ours = not is_sip(request.to) or (uri.host == self.host and uri.port in (None, self.preset.port))
-        hop = self.hop if ours else uri
         transport = self.preset.transport if ours else uri.parameters.get("transport")
-
-        async def targets() -> Sequence[Reach]:
-            return [partial(self.endpoint.flow, target) for target in await self.endpoint.targets(hop, transport)]
-
-        return Destination(str(uri), local, headers, targets)
+        return Destination(str(uri), local, headers, self.hop if ours else uri, transport)
 
     # --- what calls ask ---------------------------------------------------------------------------------------------
 
@@ -394,61 +349,9 @@ class SipListener:
             media_networks=tuple(ip_network(str(one)) for one in (*self.preset.media, *behind_nat)),
         )
 
-    async def send_digits(self, call: SipCall, digits: str) -> None:
-        """As RFC 4733 where that was agreed on, else by INFO where the preset says so, else as tones."""
-        terms, media = call.terms, call.media
-        if terms is None or media is None:
-            return
-        if terms.telephone_event is not None:
-            media.send_digits(digits)
-        elif not self.preset.info_digits:
-            media.write(dtmf_tones(digits, AudioFormat(terms.codec, 8000)))
-        else:
-            for digit in digits.upper():
-                if digit == "W":
-                    await asyncio.sleep(0.5)
-                    continue
-                body = f"Signal={digit}\r\nDuration=160\r\n".encode()
-                response = await call.ask("INFO", {}, body, "application/dtmf-relay")
-                if response is not None and response.status >= 300:
-                    raise self.refused("send_digits", response)
-
     def authorize(self, request: Request, response: Response) -> bool:
         """Answer a challenge in ``request``; False where that was done, or there is no password."""
         return self.digest is not None and self.digest.authorize(request, response, self.endpoint.now())
-
-    def refused(self, operation: str, response: Response, kind: type[ProviderError] | None = None) -> ProviderError:
-        """The error for a final response."""
-        return self.provider.refused(operation, response, kind)
-
-    def progress(self, call: Call) -> None:
-        """Tell how far a call has come."""
-        event_id = f"{call.id}:{call.status.value}"
-        self.tell(CallProgress(call=call, call_id=call.id, reference=call.reference, event_id=event_id, raw=call.raw))
-
-    def tell(self, event: CallEvent) -> None:
-        """Tell the exchange, after what was told of the same call before."""
-        self._in_turn(event.call_id, self._tell(event, self._telling.get(event.call_id)))
-
-    def _in_turn(self, call_id: str, telling: Coroutine[Any, Any, None]) -> None:
-        task = self._telling[call_id] = self.spawn(telling, f"tell of sip call {call_id}")
-        task.add_done_callback(partial(self._told, call_id))
-
-    def _told(self, call_id: str, task: asyncio.Task[None]) -> None:
-        if self._telling.get(call_id) is task:
-            del self._telling[call_id]
-
-    async def _tell(self, event: CallEvent, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait({before})
-        for pause in (*TELL_AGAIN, None):
-            try:
-                if (await self.desk.event(event)).status < 500:
-                    return
-            except Exception as problem:  # noqa: BLE001 the store's, mostly
-                log.warning("what became of a sip call is told later: %s", type(problem).__name__)
-            if pause is not None:
-                await asyncio.sleep(pause)
 
     def over(self, call: SipCall) -> None:
         """The call has ended: remember how."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 
 from pydantic import BaseModel
@@ -113,7 +113,9 @@ class SipProvider(Provider):
         if not self.listener.running:
             raise _not_started()
         call = self.listener.place(request)
-        await asyncio.wait({call.first}, timeout=DIAL_PATIENCE)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DIAL_PATIENCE):
+                await call.first.wait()
         if call.call.ended and call.refusal is not None:
             raise call.refusal
         return call.call
@@ -139,7 +141,7 @@ class SipProvider(Provider):
         inbound = self._inbound(call, "forward")
         contact = NameAddr("", self.listener.uri_of(to))
         event_id = f"{call.call_id}:forward"
-        self.listener.tell(TransferProgress(call_id=call.call_id, event_id=event_id, status="answered"))
+        self.listener.desk.tell(TransferProgress(call_id=call.call_id, event_id=event_id, status="answered"))
         inbound.refuse(302, EndReason.TRANSFERRED, Contact=str(contact))
         return WebhookReply()
 
@@ -178,7 +180,7 @@ class SipProvider(Provider):
 
     async def send_digits(self, call_id: str, digits: str) -> None:
         """Where the stream cannot take them: by INFO where the preset says so, else as tones."""
-        await self.listener.send_digits(self.listener.call(call_id, "send_digits"), digits)
+        await self.listener.call(call_id, "send_digits").send_digits(digits)
 
     def _inbound(self, event: IncomingCall, operation: str) -> Inbound:
         call = self.listener.call(event.call_id, operation)

@@ -26,27 +26,24 @@ _STATUS_LINE = re.compile(rb"\s*SIP/2\.0 ([1-6]\d\d)(?!\d)")
 
 
 class Referral:
-    """One transfer of one call."""
+    """One transfer of one call. Until it is over, it is the call's :attr:`SipCall.referral`."""
 
     def __init__(self, call: SipCall) -> None:
         self._call = call
-        self._canceled = False
-        self._taken = False
-        self._left = False
-        """The far end hung up before it said whether it goes."""
+        self._accepted = self._given_up = self._left = False
 
     async def ask(self, refer_to: str, headers: Mapping[str, str]) -> None:
         """Send the REFER. Raises for a refusal, after which the call goes on as before."""
         call = self._call
         call.referral = self
-        call.alarm("transfer", PATIENCE, lambda: self.over("failed"))
+        call.alarm("transfer", PATIENCE, lambda: self._over("failed"))
         response = await call.ask("REFER", {"Refer-To": refer_to, **headers})
         if response is None:
             raise ProviderUnavailable(call.trunk.provider.name, "transfer", "the far end did not answer the REFER")
         if response.status >= 300:
             self._forget()
-            raise call.trunk.refused("transfer", response)
-        self._taken = True
+            raise call.trunk.provider.refused("transfer", response)
+        self._accepted = True
         if self._left:
             self.hung_up()
 
@@ -56,26 +53,25 @@ class Referral:
         status = transfer_status(int(line[1])) if line else None
         ended = (request.headers.get("Subscription-State") or "").strip().lower().startswith("terminated")
         if status == "canceled":
-            self._canceled = True
-            self._call.alarm("transfer", LEAVING, lambda: self.over("canceled"))
+            self._given_up = True
+            self._call.alarm("transfer", LEAVING, lambda: self._over("canceled"))
         elif status is not None or ended:
-            self.over(status or "failed")
+            self._over(status or "failed")
 
     def hung_up(self) -> None:
-        """The far end is gone: to the target, if it took the REFER and rang that up to now."""
-        if not self._taken:
-            self._left = True
-            return
-        self.over("canceled" if self._canceled else "answered")
+        """The far end is gone: to the target, unless it had given that up, or never says that it goes."""
+        self._left = True
+        if self._accepted:
+            self._over("canceled" if self._given_up else "answered")
 
-    def over(self, status: str) -> None:
+    def _over(self, status: str) -> None:
         """Tell what became of it; whoever was transferred and does not hang up is hung up."""
         call = self._call
         if call.referral is not self:
             return
         self._forget()
         event_id = f"{call.call.id}:transfer:{call.dialog.local_cseq}"
-        call.trunk.tell(TransferProgress(call_id=call.call.id, event_id=event_id, status=status))
+        call.trunk.desk.tell(TransferProgress(call_id=call.call.id, event_id=event_id, status=status))
         if status == "answered" and not call.call.ended:
             call.alarm("transferred", GRACE, lambda: call.hang_up(EndReason.TRANSFERRED))
 

@@ -9,31 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from anycarrier.audio import AudioFormat, dtmf_tones
 from anycarrier.calls import Call, CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
-from anycarrier.events import DigitReported
-from anycarrier_sip import sdp
+from anycarrier.events import CallProgress, DigitReported
+from anycarrier_sip import sdp, session_timer
+from anycarrier_sip.call_leg import CallLeg
 from anycarrier_sip.call_status import cause_of, reason_after_answer, words_of
 from anycarrier_sip.dialog import (
     ALLOW,
-    MIN_SE,
     SUPPORTED,
     Dialog,
-    SessionTimer,
-    acknowledges,
+    check_described,
+    kind_of,
     options_of,
+    unsupported,
 )
 from anycarrier_sip.header_values import parameters_of
 from anycarrier_sip.message import Message, Request, Response, SipError, reply
 from anycarrier_sip.referral import Referral
-from anycarrier_sip.session_refresh import Refresher
-from anycarrier_sip.transaction import PATIENCE, T1, T2, Flow, ServerTransaction
+from anycarrier_sip.session_timer import SessionTimer
+from anycarrier_sip.transaction import Flow, ServerTransaction
 
 if TYPE_CHECKING:
     from anycarrier_sip.listener import SipListener
@@ -48,82 +49,48 @@ them keep 40 to 60 ms, and bring out the last packets only as others follow."""
 DIGIT = re.compile(rb"(?i)\s*(?:signal\s*=\s*)?([0-9A-D*#]|1[01])\s*(?:[\r\n]|$)")
 
 
-class SipCall:
+class SipCall(CallLeg):
     """A call in this process. :attr:`call` is how it stands; each change is told to the exchange."""
 
-    def __init__(self, trunk: SipListener, call: Call, flow: Flow | None) -> None:
-        self.trunk = trunk
-        self.endpoint = trunk.endpoint
+    def __init__(self, trunk: SipListener, call: Call, dialog: Dialog, flow: Flow | None) -> None:
+        super().__init__(trunk, call.id, dialog, flow)
         self.call = call
-        self.dialog: Dialog
         self.media: RtpStream | None = None
         self.answered = False
-        self._flow = flow
-        self._reached = ""
-        """The next hop that :attr:`_flow` leads to, where that is not whom the first message came from."""
-        self._ticket = ""
-        self._serving = False
-        self.offering = False
-        """An offer of ours waits for its answer."""
+        self.ticket = ""
         self.terms: sdp.Negotiated | None = None
         """What was agreed on last."""
-        self._unacked: tuple[ServerTransaction, Response] | None = None
-        self.settled = asyncio.Event()
-        """No 2xx of ours waits for its ACK: only then may we hang up (RFC 3261, 15)."""
-        self.settled.set()
-        self._reliable: tuple[ServerTransaction, int] | None = None
         self.allowed: set[str] = set()
+        """The methods that the far end takes, lower case."""
         self.referral: Referral | None = None
         """The transfer under way."""
-        self._addresses = {flow.remote[0]} if flow is not None else set[str]()
-        self._alarms: dict[str, Any] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def refresher(self) -> Refresher:
-        """Keeps the session alive. Made when it is asked for: a call refers to nothing that refers to the call, so that
-        it is gone as it is over, and not with the next garbage collection."""
-        return Refresher(self)
+        self._serving = False
 
     # --- what the endpoint brings ---------------------------------------------------------------------------------
-
-    def peer_allowed(self, flow: Flow) -> bool:
-        """Whether requests inside the call's dialogs may come from there: only from its peer, or its carrier (P5)."""
-        return flow.remote[0] in self._addresses or self.trunk.is_peer(flow)
 
     def requested(self, tx: ServerTransaction) -> None:
         """Answer a request inside the dialog."""
         request, dialog = tx.request, self.dialog_of(tx.request)
         if request.method == "ACK":
             return self._acked(request)
-        if dialog is None or (self.call.ended and request.method != "BYE"):
-            return self.answer(tx, 481)
-        if not dialog.in_order(request):
-            return self.answer(tx, 500)
-        if options_of(request, "Require") - set(SUPPORTED):
-            return self.answer(tx, 420)
-        act = METHODS.get(request.method)
-        if act is None:
-            return self.answer(tx, 405)
         try:
-            act(self, tx, dialog)
+            if dialog is None or (self.call.ended and request.method != "BYE"):
+                raise SipError(481)
+            if not dialog.in_order(request):
+                raise SipError(500)
+            if unsupported(request):
+                raise SipError(420)
+            if request.method not in METHODS:
+                raise SipError(405)
+            METHODS[request.method](self, tx, dialog)
         except SipError as refused:
             self.answer(tx, refused.status, refused.phrase)
         except sdp.NotAcceptable:
             self.answer(tx, 488)
 
-    def stray(self, response: Response, flow: Flow) -> None:
-        """A 2xx to an INVITE of ours whose transaction is over: its ACK was lost."""
-        if 200 <= response.status < 300 and response.to.tag == self.dialog.remote_tag:
-            self.acknowledge(response, self.dialog)
-
     def dialog_of(self, message: Message) -> Dialog | None:
         """The dialog that a request from the far end belongs to."""
-        return self.dialog if message.from_.tag == (self.dialog.remote.tag) else None
-
-    def answer(self, tx: ServerTransaction, status: int, phrase: str | None = None, **headers: str) -> None:
-        """Respond without a body."""
-        tx.respond(bare_reply(tx.request, status, phrase, self.dialog.local_tag, headers))
+        return self.dialog if message.from_.tag == self.dialog.remote.tag else None
 
     # --- requests of theirs -----------------------------------------------------------------------------------------
 
@@ -131,9 +98,9 @@ class SipCall:
         if not self.answered:
             raise SipError(481)
         self.answer(tx, 200)
-        reasons = tx.request.headers.values("Reason")
         if self.referral is not None:
             self.referral.hung_up()
+        reasons = tx.request.headers.values("Reason")
         cause = cause_of(reasons)
         self.end(reason_after_answer(cause), words=words_of("BYE", reasons), cause=cause)
         self.close()
@@ -145,63 +112,71 @@ class SipCall:
             raise SipError(500)
         self.settle()  # its ACK was lost: who goes on has had our answer
         timer = SessionTimer.asked(tx.request)
-        body = self._described(tx.request)
+        body = self.describe(tx.request)
         dialog.refresh(tx.request)
         self.accept(tx, self.ok(tx, body, timer))
 
     def _updated(self, tx: ServerTransaction, dialog: Dialog) -> None:
-        timer = SessionTimer.asked(tx.request)
-        body = b""
+        timer, body = SessionTimer.asked(tx.request), b""
         if tx.request.body:
             if self.offering:
                 raise SipError(491)
             if self.media is None or not (self.answered or self.dialog.caller):
                 raise SipError(500)
-            body = self._described(tx.request)
+            body = self.describe(tx.request)
         dialog.refresh(tx.request)
         tx.respond(self.ok(tx, body, timer))
 
     def _pracked(self, tx: ServerTransaction, dialog: Dialog) -> None:
-        if self._reliable is None:
+        if self.insisting is None:
             raise SipError(481)
-        invite, rseq = self._reliable
-        if not acknowledges(tx.request, rseq, invite.request.cseq):
+        invite, response = self.insisting
+        wanted = [response.headers.get("RSeq"), *str(invite.request.cseq).split()]
+        if (tx.request.headers.get("RAck") or "").split() != wanted:
             raise SipError(481)
-        self._reliable = None
-        self.stop("provisional")
+        self.settle()
         self.answer(tx, 200)
 
     def _informed(self, tx: ServerTransaction, dialog: Dialog) -> None:
-        kind = (tx.request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-        if kind in ("application/dtmf-relay", "application/dtmf"):
+        if kind_of(tx.request) in ("application/dtmf-relay", "application/dtmf"):
             if (found := DIGIT.match(tx.request.body)) is None:
                 raise SipError(400)
             digit = {b"10": "*", b"11": "#"}.get(found[1], found[1].decode().upper())
             event_id = f"{self.call.id}:info:{tx.request.cseq.number}"
-            self.trunk.tell(DigitReported(call_id=self.call.id, event_id=event_id, digit=digit))
+            self.trunk.desk.tell(DigitReported(call_id=self.call.id, event_id=event_id, digit=digit))
         elif tx.request.body:
             return self.answer(tx, 415, Accept="application/dtmf-relay")
         self.answer(tx, 200)
 
     def _notified(self, tx: ServerTransaction, dialog: Dialog) -> None:
-        event = parameters_of(tx.request.headers.get("Event") or "")[""].lower()
-        if event != "refer" or self.referral is None:
+        if parameters_of(tx.request.headers.get("Event") or "")[""].lower() != "refer" or self.referral is None:
             raise SipError(481, "Subscription Does Not Exist")
         self.answer(tx, 200)
         self.referral.notified(tx.request)
 
     # --- offers and answers -----------------------------------------------------------------------------------------
 
-    def _described(self, request: Request) -> bytes:
+    def describe(self, request: Request) -> bytes:
         """The description for our 2xx: the answer to the one in ``request``, else an offer, answered in the ACK."""
         assert self.media is not None
         if not request.body:
             self.offering = True
             return sdp.offer(self.media.local)
-        check_content_type(request)
+        check_described(request)
         body, terms = sdp.answer(request.body, self.media.local)
         self.agree(terms)
         return body
+
+    def conclude(self, answer: bytes) -> None:
+        """Take the far end's answer to our offer; where that is none, the call is hung up."""
+        assert self.media is not None
+        try:
+            self.agree(sdp.accept(answer, self.media.local))
+        except sdp.NotAcceptable:
+            self.hang_up(EndReason.MEDIA_ERROR)
+        except BaseException:
+            self.hang_up(EndReason.MEDIA_ERROR)
+            raise
 
     def agree(self, terms: sdp.Negotiated) -> None:
         """Send and take sound as agreed; the first time, the call's session begins."""
@@ -213,25 +188,42 @@ class SipCall:
         self.media.hold(terms.held)
         if not self._serving:
             self._serving = True
-            self.spawn(self._serve())
+            self.media.on_lost = lambda: self.spawn(self._probe())
+            self.spawn(self._serve(self.media))
 
-    async def _serve(self) -> None:
-        assert self.media is not None
-        self.media.on_lost = self._lost
+    async def _serve(self, media: RtpStream) -> None:
         try:
-            await self.trunk.desk.media(self._ticket, self.media)
+            await self.trunk.desk.media(self.ticket, media)
         except AnycarrierError as refused:
             log.warning("sip call %s gets no session: %s", self.call.id, refused)
-            self.hang_up(EndReason.MEDIA_ERROR)
-
-    def _lost(self) -> None:
-        self.spawn(self._probe())
+        finally:  # whatever came of it, nobody listens to a call without its session
+            if self.referral is None and not self._alarms.keys() & {"farewell", "transferred"}:
+                self.hang_up(EndReason.MEDIA_ERROR)
 
     async def _probe(self) -> None:
         """Sound stopped coming: if the far end does not answer either, it is gone."""
         response = await self.ask("OPTIONS")
         if response is None or response.status in (408, 481):
             self.hang_up(EndReason.MEDIA_ERROR)
+
+    async def send_digits(self, digits: str) -> None:
+        """As RFC 4733 where that was agreed on, else by INFO where the preset says so, else as tones."""
+        terms, media = self.terms, self.media
+        if terms is None or media is None:
+            return
+        if terms.telephone_event is not None:
+            media.send_digits(digits)
+        elif not self.trunk.preset.info_digits:
+            media.write(dtmf_tones(digits, AudioFormat(terms.codec, 8000)))
+        else:
+            for digit in digits.upper():
+                if digit == "W":
+                    await asyncio.sleep(0.5)
+                    continue
+                body = f"Signal={digit}\r\nDuration=160\r\n".encode()
+                response = await self.ask("INFO", {}, body, "application/dtmf-relay")
+                if response is not None and response.status >= 300:
+                    raise self.trunk.provider.refused("send_digits", response)
 
     def ok(self, tx: ServerTransaction, body: bytes, timer: SessionTimer | None) -> Response:
         """A 200 to an INVITE or UPDATE."""
@@ -241,141 +233,28 @@ class SipCall:
         response.headers.add("Allow", ALLOW)
         response.headers.add("Supported", ", ".join(SUPPORTED))
         if timer is not None:
-            timer.grant(response, tx.request)
+            timer.grant(response)
         self.allowed |= options_of(tx.request, "Allow")
-        self.refresher.keep(timer)
+        session_timer.keep(self, timer)
         return response
 
     def accept(self, tx: ServerTransaction, response: Response) -> None:
         """Send a 2xx to an INVITE, again and again until its ACK comes."""
-        self._unacked = tx, response
         self.settled.clear()
-        self._send_ok(T1)
-        self.alarm("ack", PATIENCE, self._never_acked)
-
-    def _send_ok(self, pause: float) -> None:
-        if self._unacked is None:
-            return
-        tx, response = self._unacked
-        tx.respond(response)
-        self.alarm("ok", pause, lambda: self._send_ok(min(2 * pause, T2)))
+        self.insist(tx, response, self._never_acked)
 
     def _acked(self, request: Request) -> None:
-        if self._unacked is None or request.cseq.number != self._unacked[0].request.cseq.number:
+        if self.settled.is_set() or self.insisting is None:
             return
-        offering = self.offering
-        self.settle()
-        if offering and self.media is not None and not self.call.ended:
-            try:
-                self.agree(sdp.accept(request.body, self.media.local))
-            except sdp.NotAcceptable:
-                self.hang_up(EndReason.MEDIA_ERROR)
+        if request.cseq.number == self.insisting[0].request.cseq.number:
+            offering = self.offering
+            self.settle()
+            if offering and not self.call.ended:
+                self.conclude(request.body)
 
     def _never_acked(self) -> None:
         self.settle()
         self.hang_up(EndReason.MEDIA_ERROR)
-
-    def settle(self) -> None:
-        """No 2xx of ours waits for its ACK any more."""
-        self.stop("ok", "ack")
-        self._unacked, self.offering = None, False
-        self.settled.set()
-
-    # --- requests of ours -------------------------------------------------------------------------------------------
-
-    async def ask(
-        self,
-        method: str,
-        headers: Mapping[str, str] = {},
-        body: bytes = b"",
-        content_type: str = "",
-        *,
-        dialog: Dialog | None = None,
-    ) -> Response | None:
-        """Send a request inside the dialog; its final response, or None when there is none. A challenge is answered."""
-        dialog = dialog or self.dialog
-        request = dialog.request(method)
-        for name, value in headers.items():
-            request.headers.add(name, value)
-        if body:
-            request.headers.add("Content-Type", content_type)
-            request.body = body
-        anew = False
-        while True:
-            response = await self._transact(request, dialog, anew)
-            if response == "transport" and not anew:
-                anew = True  # the connection was lost: over a new one, once
-            elif isinstance(response, Response):
-                if response.status not in (401, 407) or not self.trunk.authorize(request, response):
-                    return response
-                dialog.local_cseq += 1
-                request.headers.set("CSeq", f"{dialog.local_cseq} {method}")
-            else:
-                return None
-
-    async def _transact(self, request: Request, dialog: Dialog, anew: bool) -> Response | str:
-        done: asyncio.Future[Response | str] = asyncio.get_running_loop().create_future()
-
-        def responded(response: Response) -> None:
-            if response.status < 200:
-                return
-            if request.method == "INVITE" and response.status < 300:
-                self.acknowledge(response, dialog)
-            if not done.done():
-                done.set_result(response)
-
-        def failed(why: str) -> None:
-            if not done.done():
-                done.set_result(why)
-
-        flow = await self._reach(dialog, anew)
-        request.headers.set("Contact", self.contact(flow))
-        asked = self.endpoint.request(request, flow, on_response=responded, on_failure=failed)
-        try:
-            async with asyncio.timeout(2 * PATIENCE):  # an INVITE may be kept ringing for ever
-                return await done
-        except TimeoutError:
-            asked.cancel()
-            return "timeout"
-
-    def acknowledge(self, response: Response, dialog: Dialog) -> None:
-        """ACK a 2xx to an INVITE of ours, as often as it comes."""
-        ack = dialog.request("ACK", cseq=response.cseq.number)
-        self.spawn(self._send_ack(ack, dialog))
-
-    async def _send_ack(self, ack: Request, dialog: Dialog) -> None:
-        self.endpoint.request(ack, await self._reach(dialog), on_response=_ignore, on_failure=_ignore)
-
-    async def _reach(self, dialog: Dialog, anew: bool = False) -> Flow:
-        """The way to the far end: the next hop, else whom its messages came from (NAT; a place we may not go to)."""
-        assert self._flow is not None
-        hop, flow = dialog.next_hop, self._flow
-        transport = "tls" if hop.scheme == "sips" else hop.parameters.get("transport")
-        same = (transport or flow.transport).lower() == flow.transport
-        # Who is connected to us is reached by that connection, whatever port his Contact names (RFC 5923).
-        there = hop.host == flow.remote[0] and (flow.reliable or (hop.port or 5060) == flow.remote[1])
-        here = (same and there) or str(hop) == self._reached
-        here = here or self.trunk.from_anywhere  # a softphone's Contact may be behind its NAT
-        if anew or not here or not self.endpoint.alive(flow):
-            try:
-                for target in await self.endpoint.targets(hop, transport):
-                    flow = await self.endpoint.flow(target)
-                    self._reached = str(hop)
-                    self.attach(flow)
-                    break
-            except (OSError, AnycarrierError, ValueError) as problem:
-                log.debug("sip call %s: the next hop is not reached: %s", self.call.id, type(problem).__name__)
-        return self._flow
-
-    def attach(self, flow: Flow) -> None:
-        """Have requests inside the dialog, and expect them from the other end of ``flow``."""
-        self._flow = flow
-        self._addresses.add(flow.remote[0])
-        self.endpoint.attach(self.dialog.call_id, self.dialog.local_tag, self, flow)
-
-    def contact(self, flow: Flow) -> str:
-        """Our Contact."""
-        return self.endpoint.contact(flow, self.trunk.contact_user)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -383,7 +262,7 @@ class SipCall:
         """End the call from our side at once, however far it has come."""
         if not self.call.ended:
             self.end(reason)
-            self.spawn(self._say_bye(self.dialog))
+            self.spawn(self.say_bye())
 
     def hang_up_heard(self, reason: EndReason) -> None:
         """The same once the far end has heard what we said; silence is sent meanwhile."""
@@ -392,23 +271,16 @@ class SipCall:
         elif "farewell" not in self._alarms:
             self.alarm("farewell", FAREWELL, lambda: self.hang_up(reason))
 
-    async def _say_bye(self, dialog: Dialog) -> None:
-        await self.settled.wait()
-        await self.ask("BYE", dialog=dialog)
-        if dialog is self.dialog:
-            self.close()
-
     def replaced(self, tx: ServerTransaction, dialog: Dialog) -> None:
         """Go on with whom this INVITE came from in place of the far end (RFC 3891): the agent's session stays."""
         timer = SessionTimer.asked(tx.request)
         self.settle()
-        body = self._described(tx.request)
+        body = self.describe(tx.request)
         assert self._flow is not None
-        over = self.call.model_copy(update={"status": CallStatus.ENDED})
-        farewell = SipCall(self.trunk, over, self._flow)
-        farewell.dialog, self.dialog, self._reached = self.dialog, dialog, ""
-        farewell.attach(self._flow)
-        farewell.spawn(farewell._say_bye(farewell.dialog))
+        before = CallLeg(self.trunk, self.call.id, self.dialog, self._flow)
+        before.attach(self._flow)
+        before.spawn(before.say_bye())
+        self.dialog, self._reached = dialog, ""
         self.attach(tx.flow)
         self.accept(tx, self.ok(tx, body, timer))
 
@@ -416,7 +288,13 @@ class SipCall:
         """Note how far the call has come, and tell."""
         if status.rank > self.call.status.rank:
             self.call = self.call.model_copy(update={"raw": self.raw(), **change, "status": status})
-            self.trunk.progress(self.call)
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell the exchange how far the call has come."""
+        call, event_id = self.call, f"{self.call.id}:{self.call.status.value}"
+        progress = CallProgress(call=call, call_id=call.id, reference=call.reference, event_id=event_id, raw=call.raw)
+        self.trunk.desk.tell(progress)
 
     def end(
         self, reason: EndReason, *, status: int | None = None, words: str | None = None, cause: int | None = None
@@ -424,7 +302,7 @@ class SipCall:
         """The call is over; what is still said on the wire changes nothing."""
         if self.call.ended:
             return
-        self.stop(*(name for name in list(self._alarms) if name not in ("ok", "ack")))
+        self.stop(*(self._alarms.keys() - {"again", "patience"}))
         told = {"reason": reason, "sip_code": status, "carrier_status": words, "raw": self.raw(cause)}
         self.move(CallStatus.ENDED, ended_at=datetime.now(UTC), **told)
         if self.media is not None:
@@ -433,10 +311,7 @@ class SipCall:
 
     def raw(self, cause: int | None = None) -> dict[str, Any]:
         """What only SIP knows of the call."""
-        dialog = getattr(self, "dialog", None)
-        if dialog is None:
-            return {}
-        flow = self._flow
+        dialog, flow = self.dialog, self._flow
         return {
             "call_id": dialog.call_id,
             "local_tag": dialog.local.tag,
@@ -446,29 +321,9 @@ class SipCall:
         }
 
     def close(self) -> None:
-        """Forget the dialog: nothing more will come on it."""
-        self.settle()
-        self.stop(*list(self._alarms))
+        super().close()
         if self.media is not None:
             self.media.stop()
-        self.endpoint.detach(self.dialog.call_id, self.dialog.local_tag)
-
-    # --- clock and tasks --------------------------------------------------------------------------------------------
-
-    def alarm(self, name: str, seconds: float, act: Callable[[], object]) -> None:
-        """Call ``act`` in ``seconds``, unless the alarm of that name is set anew or stopped."""
-        self.stop(name)
-        self._alarms[name] = self.endpoint.call_later(seconds, act)
-
-    def stop(self, *names: str) -> None:
-        """Stop these alarms."""
-        for name in names:
-            if (handle := self._alarms.pop(name, None)) is not None:
-                handle.cancel()
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do ``work`` beside; what it raises is reported."""
-        return self.trunk.spawn(work, f"sip call {self.call.id}")
 
 
 METHODS: Mapping[str, Callable[[SipCall, ServerTransaction, Dialog], None]] = {
@@ -483,46 +338,3 @@ METHODS: Mapping[str, Callable[[SipCall, ServerTransaction, Dialog], None]] = {
     "REFER": lambda call, tx, dialog: call.answer(tx, 603, "Decline"),
 }
 """What is done about a request inside a dialog."""
-
-
-def bare_reply(
-    request: Request, status: int, phrase: str | None, tag: str, headers: Mapping[str, str] = {}
-) -> Response:
-    """A response without a body, with the headers that go with its status. Nothing that came is told again but what a
-    response must repeat (P9)."""
-    response = reply(request, status, phrase, to_tag=tag)
-    told = dict(headers)
-    if status in (200, 405):
-        told["Allow"] = ALLOW
-    if status == 200:
-        told |= {"Supported": ", ".join(SUPPORTED), "Accept": "application/sdp"}
-    if status == 415 and "Accept" not in told:
-        told["Accept"] = "application/sdp"
-    if status == 420:
-        told["Unsupported"] = ", ".join(sorted(options_of(request, "Require") & KNOWN_OPTIONS)) or "unknown"
-    if status == 422:
-        told["Min-SE"] = str(MIN_SE)
-    if status == 500:
-        told["Retry-After"] = str(random.randint(0, 10))  # noqa: S311  RFC 3261, 14.2
-    for name, value in told.items():
-        response.headers.add(name, value)
-    return response
-
-
-KNOWN_OPTIONS = frozenset(
-    "answermode eventlist from-change gin gruu histinfo ice join multiple-refer norefersub nosub outbound path"
-    " policy precondition pref privacy recipient-list-invite record-aware resource-priority sdp-anat sec-agree"
-    " siprec target-dialog tdialog trickle-ice uui".split()
-)
-"""Option tags (IANA) that a 420 names; what else was asked for is not repeated (P9)."""
-
-
-def check_content_type(request: Request) -> None:
-    """``SipError`` 415 for a body that is no session description."""
-    kind = (request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-    if kind != "application/sdp":
-        raise SipError(415, "Unsupported Media Type")
-
-
-def _ignore(_: object) -> None:
-    pass
