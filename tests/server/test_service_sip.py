@@ -105,6 +105,19 @@ async def test_the_check_up_tells_a_registration_and_a_refused_one(tmp_path: Pat
         assert "password" in told["found"] and "wrong-password" not in told["found"]
 
 
+async def test_a_number_that_the_credential_does_not_name_is_not_put_in_service(tmp_path: Path) -> None:
+    async with running(tmp_path) as at:
+        mine = await sip_line(at, numbers=[OURS])
+        body = {"phone_number": CALLEE, "credential_id": mine["credential"], "agent_id": mine["agent"]}
+        line = await at.ask("POST", "/v1/phone-numbers", 201, json={"provider": "sip", **body})
+        assert line["status"] == "inactive" and f"numbers={CALLEE},{OURS}" in line["provider_sync"]["message"]
+        findings = {one["name"]: one for one in (await at.ask("GET", "/ops/checkup"))["items"]}
+        assert findings[OURS]["ok"] and not findings[CALLEE]["ok"]
+        metadata = {"metadata": {"numbers": f"{CALLEE},{OURS}"}}
+        await at.ask("PATCH", f"/v1/credentials/{mine['credential']}", json=metadata)
+        assert (await at.ask("POST", f"/v1/phone-numbers/{line['id']}/sync"))["status"] == "active"
+
+
 async def test_a_listener_is_open_while_a_number_needs_it(tmp_path: Path) -> None:
     async with running(tmp_path) as at:
         mine = await sip_line(at)
@@ -253,6 +266,14 @@ async def test_the_sandbox_has_an_account_for_a_telephone_that_stays_the_same(tm
         assert same.steps == tuple(step.replace(str(port), str(again.service.settings.port)) for step in phone.steps)
         assert len((await again.ask("GET", "/v1/phone-numbers"))["items"]) == 1
 
+
+
+async def test_a_telephone_that_would_be_declined_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running(tmp_path) as at:
+        serve_command.announce(at.service, [], "1 agent(s) lack a speech engine")
+        assert "  but 1 agent(s) lack a speech engine; docs/speech.md says how" in capsys.readouterr().out
 
 
 def test_the_page_names_every_setting_of_the_operator() -> None:

@@ -124,6 +124,7 @@ def test_a_table_is_written_as_pairs_or_as_json(written: str, monkeypatch: pytes
         ("ANYCARRIER_FOO", "unset it"),
         ("ANYCARRIER_PORT__X", "did you mean ANYCARRIER_PORT?"),
         ("ANYCARRIER_ENGINE__DEEPGRAM__API_KEY", "did you mean ANYCARRIER_ENGINES__DEEPGRAM__API_KEY?"),
+        ("ANYCARRIER_SIP_RTP_PORTS", "did you mean ANYCARRIER_CARRIERS__SIP__RTP_PORTS?"),
     ],
 )
 def test_a_variable_that_is_no_setting_is_refused_with_the_near_one(

@@ -48,6 +48,20 @@ async def test_all_is_well_with_a_number_in_service(number: str, run: Run, serve
     assert all(items["clock", name]["ok"] for name in OURS)
 
 
+async def test_nothing_is_said_of_webhooks_and_clocks_where_calls_come_to_sockets(served: Served, run: Run) -> None:
+    details = ("preset=pbx", "username=201", "numbers=+14155550120")
+    await run("credentials", "add", "trunk", "--provider", "sip", "--api-key", "a-password", *details)
+    await run("agents", "add", "Aria", "--handler", "listen")
+    await run("numbers", "register", "+14155550120", "--agent", "aria", "--credential", "trunk")
+    items = (await run("doctor", "--json")).json["items"]
+    said = [one for one in items if one["check"] == "number"]
+    assert [one["found"] for one in said] == ["its calls come to sockets of this service"]
+    assert not [one for one in items if one["check"] == "webhook" or (one["check"], one["name"]) == ("clock", "sip")]
+    assert "carrier        sip: its calls come to sockets of this service" in (
+        await run("route", "explain", "+14155550120", "--from", "+12125550123")
+    ).out
+
+
 async def test_drift_is_found_and_only_offered_to_be_mended(number: str, run: Run, served: Served) -> None:
     await move_webhooks(served, number)
     said = await run("doctor", expect=1)

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from anycarrier.errors import ConfigurationError
+from anycarrier.plugins import provider_names
 
 PREFIX = "ANYCARRIER_"
 
@@ -47,6 +48,9 @@ def check_variables(environment: Iterable[str], settings: Iterable[str], tables:
             near = whole[-1:] or get_close_matches(first, [*names, *OTHER_VARIABLES], 1, 0.75)
             if first in names:  # a single value
                 apart = inside = ""
+            carrier, _, setting = first.partition("_")
+            if not near and carrier.lower() in provider_names():  # SIP_LISTEN: CARRIERS__SIP__LISTEN
+                near, apart, inside = ["CARRIERS__"], f"{carrier}__", setting
             raise unknown(variable, f"{PREFIX}{near[0]}{apart}{inside}" if near else None, "unset it")
 
 

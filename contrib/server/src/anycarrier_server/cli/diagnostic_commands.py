@@ -131,8 +131,13 @@ async def _carriers(client: Client) -> list[Finding]:
 
 
 async def _webhooks(client: Client) -> list[Finding]:
-    """Whether the addresses the carriers post to lead to this service: an unsigned post must be refused by it."""
-    urls = sorted({line["webhook_url"] for line in await client.every("/v1/phone-numbers")})
+    """Whether the addresses the carriers post to lead to this service: an unsigned post must be refused by it.
+
+    Carriers that call sockets of the service post nothing.
+    """
+    posting = {one["name"] for one in await client.every("/v1/providers") if not one["capabilities"]["listen"]}
+    lines = await client.every("/v1/phone-numbers")
+    urls = sorted({line["webhook_url"] for line in lines if line["provider"] in posting})
     return [await _knock(url) for url in urls]
 
 

@@ -244,7 +244,7 @@ async def list_engines(client: Client, asked: Namespace) -> None:
         agent = await agent_named(client, asked.agent)
         show_rows(asked, await client.get(f"/ops/agents/{agent['id']}/engines"), CHOICE_COLUMNS, "")
         return
-    none = "No speech engines are installed. For trials: pip install anycarrier-speech-local (contrib/speech-local)"
+    none = "No speech engine is installed. docs/speech.md lists the engines and how to install them"
     show_rows(asked, await client.get(ENGINES_PATH), ENGINE_COLUMNS, none)
 
 

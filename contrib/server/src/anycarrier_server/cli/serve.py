@@ -124,7 +124,7 @@ async def serve(settings: Settings) -> int:
             if service.sandboxes is not None:
                 await service.sandboxes.reconnect()
                 phones = await service.sandboxes.connect_phones()
-            announce(service, phones)
+            announce(service, phones, (await service.readiness.degraded()).get("speech") if phones else None)
             # Models take up to a second to load, and the first caller should not be the one who waits for it.
             service.spawn(service.resources.engines.keep_ready(service.settings.engines), "load speech engines")
             service.spawn(runtime.watch_open_files(), "watch open files")
@@ -231,8 +231,11 @@ async def _until_signal(server: Any, app: Starlette, settings: Settings) -> None
     server.should_exit = True
 
 
-def announce(service: Service, phones: Sequence[TrialPhone] = ()) -> None:
-    """Where it listens, the first key, what to type into a telephone on this machine, and what to do next."""
+def announce(service: Service, phones: Sequence[TrialPhone] = (), mute: str | None = None) -> None:
+    """Where it listens, the first key, what to type into a telephone on this machine, and what to do next.
+
+    ``mute`` says that agents have no speech engine, so that nobody types all that in and is declined.
+    """
     origin = service.exchange.switchboard.public_url
     lines = [f"anycarrier listens on {origin}   (API: {origin}/docs)"]
     if service.new_admin_key is not None:
@@ -247,6 +250,8 @@ def announce(service: Service, phones: Sequence[TrialPhone] = ()) -> None:
     for phone in phones:
         lines += ["a telephone on this machine can call the agent that says everything again:"]
         lines += [f"  {step}" for step in phone.steps]
+    if mute is not None:
+        lines.append(f"  but {mute}; docs/speech.md says how to install one")
     if service.sandboxes is not None:
         lines.append("next: make an agent, give it a number, call it; README.md walks through it under The service")
     else:

@@ -152,7 +152,8 @@ async def _drift(resources: Resources, line: LineRow) -> Finding:
         provider = await resources.exchange.switchboard.provider(public_id("credential", line.credential_id))
         if not provider.supports(Capability.CONFIGURE_NUMBER):
             if provider.supports(Capability.LISTEN):
-                return finding(line.status == "active", "its calls come to sockets of this service")
+                taken = await manage_numbers.calls_to_sockets(provider, line.number)
+                return finding(taken.ok and line.status == "active", taken.message)
             return finding(None, "this carrier is configured by hand: its settings cannot be read")
         url = manage_numbers.webhook_url_of(resources, line)
         would = await provider.configure_number(line.number, webhook_url=url, dry_run=True)
@@ -168,9 +169,10 @@ async def _drift(resources: Resources, line: LineRow) -> Finding:
 
 
 def _one_per_carrier(accounts: Iterable[CredentialRow]) -> list[CredentialRow]:
+    """Of carriers that have a clock to be asked: those that call sockets of ours sign nothing with the time."""
     found: dict[str, CredentialRow] = {}
     for row in accounts:
-        if row.status != "incomplete":
+        if row.status != "incomplete" and not manage_numbers.by_sockets(row.provider):
             found.setdefault(row.provider, row)
     return list(found.values())
 

@@ -16,7 +16,7 @@ from anycarrier_server.domain import speech_engines
 from anycarrier_server.domain.access import Caller, need_scope
 from anycarrier_server.domain.agent_overrides import CallHandling, call_handling, fallback_agent, first_agent
 from anycarrier_server.domain.agent_runtime import settings_of
-from anycarrier_server.domain.manage_numbers import webhook_url_of
+from anycarrier_server.domain.manage_numbers import by_sockets, webhook_url_of
 from anycarrier_server.domain.resources import Resources
 from anycarrier_server.store import Store, parse_id, public_id
 from anycarrier_server.store.models import Agent, LineRow
@@ -71,7 +71,8 @@ async def explain(resources: Resources, caller: Caller, *, to: str, from_: str |
     if line.status != "active":
         return told.decide("number", REJECT, f"registered, but not in service: {said}")
     told.note("number", f"{line.public_id}, in service on credential {credential.public_id} ({credential.name})")
-    told.note("carrier", f"{line.provider} posts its calls to {webhook_url_of(resources, line)}; last said: {said}")
+    where = "" if by_sockets(line.provider) else f" posts its calls to {webhook_url_of(resources, line)}; last said"
+    told.note("carrier", f"{line.provider}{where}: {said}")
     return await _by_agent(resources, told, line, from_)
 
 

@@ -25,7 +25,7 @@ from anycarrier.numbers import (
     country_of,
     e164,
 )
-from anycarrier.provider import Capability
+from anycarrier.provider import Capability, Provider
 from anycarrier_server.domain import carrier_listeners, manage_agents, manage_credentials, manage_numbers
 from anycarrier_server.domain.access import Caller, agent_of, need_admin, need_scope
 from anycarrier_server.domain.agent_overrides import call_handling, merged
@@ -273,13 +273,30 @@ def webhook_url_of(resources: Resources, line: LineRow) -> str:
     return resources.exchange.switchboard.webhook_url(line.provider, public_id("credential", line.credential_id))
 
 
+def by_sockets(provider: str) -> bool:
+    """Whether the carrier's calls come to sockets of this service, and not by webhooks."""
+    return Capability.LISTEN in plugins.get_provider(provider).capabilities
+
+
+async def calls_to_sockets(provider: Provider, number: str) -> SyncResult:
+    """Whether calls to ``number`` are taken: a credential that names its numbers takes calls to no other."""
+    held = set[str]()
+    if provider.supports(Capability.LIST_NUMBERS):
+        held = {one.number for one in await provider.list_numbers()}
+    if not held or number in held:
+        return SyncResult(ok=True, message="its calls come to sockets of this service", at=utc_now())
+    add = f"anycarrier credentials set NAME numbers={','.join(sorted(held | {number}))}"
+    told = f"its calls would be refused, since the credential's numbers do not have it: {add}"
+    return SyncResult(ok=False, message=told, at=utc_now())
+
+
 async def configure_number(resources: Resources, line: LineRow) -> SyncResult:
     """Tell the carrier; never raises for what the carrier says. Idempotent."""
     url = webhook_url_of(resources, line)
     provider = await resources.exchange.switchboard.provider(public_id("credential", line.credential_id))
     if not provider.supports(Capability.CONFIGURE_NUMBER):
         if provider.supports(Capability.LISTEN):
-            return SyncResult(ok=True, message="its calls come to sockets of this service", at=utc_now())
+            return await calls_to_sockets(provider, line.number)
         by_hand = f"this carrier has no API for it: let the number's calls be posted to {url} by hand"
         return SyncResult(ok=True, message=by_hand, webhook_url=url, at=utc_now())
     try:
