@@ -32,6 +32,7 @@ from softphone import softphone
 
 from anycarrier import CallStatus, EndReason, IncomingCall, LeaveRinging, Line, Route
 from anycarrier.events import HoldChanged
+from anycarrier_sip.dialog import SessionTimer
 
 KEPT = "us,them,via,cseq"
 
@@ -264,6 +265,41 @@ async def test_a_callee_does_what_callees_do(tmp_path: Path, name: str) -> None:
         if "held" in name:
             assert holds(house) == [True]
         await until(lambda: not house.provider.listener.endpoint.dialogs)
+
+
+async def test_offers_cross_and_each_side_makes_its_own_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """491 both ways: theirs is refused while ours is open, ours by them, and both get through later."""
+    monkeypatch.setattr(SessionTimer, "refresh_after", 0.5)
+    crossing = CALLED.replace("branch=[branch]", "branch=z9hG4bK-crosses-[call_number]")
+    pending = "SIP/2.0 491 Request Pending\nVia:[$ours]\nFrom:[$them]\nTo:[$us];tag=sipp[call_number]\n"
+    steps = scenario(
+        called_by(),
+        accept_invite(sdp(), "Supported: timer\nSession-Expires: 90;refresher=uac\nAllow: INVITE, ACK, BYE\n"),
+        receive(request="ACK"),
+        '<recv request="INVITE"><action>'
+        '<ereg regexp=".*" search_in="hdr" header="Via:" assign_to="ours"/>'
+        '<ereg regexp=".*" search_in="hdr" header="CSeq:" assign_to="number"/></action></recv>',
+        within("INVITE", 1, sdp(version=2), caller=crossing),
+        receive(response=100, optional=True) + receive(response=491),
+        ack(1, caller=crossing),
+        send(f"{pending}Call-ID: [call_id]\nCSeq:[$number]\nContent-Length: 0", retrans=0),
+        receive(request="ACK"),
+        pause(100),
+        within("INVITE", 2, sdp(port="[media_port+2]", version=3), caller=CALLED),
+        receive(response=100, optional=True) + receive(response=200),
+        ack(2, caller=CALLED),
+        receive(request="INVITE"),
+        respond("200 OK", sdp(port="[media_port+2]", version=3), tag=False),
+        receive(request="ACK"),
+        within("BYE", 3, caller=CALLED),
+        receive(response=200),
+        variables=f"{KEPT},ours,number",
+    )
+    async with sipp(tmp_path, steps) as callee, open_house(NO_TRUNK) as house:
+        call = await house.exchange.dial(from_=OURS, to=callee.address)
+        await callee.finished()
+        assert (await house.over(call)).reason is EndReason.USER_HANGUP
+        assert len(house.sessions) == 1
 
 
 async def test_two_telephones_of_one_user_ring_and_one_answers(tmp_path: Path) -> None:
