@@ -63,7 +63,7 @@ def test_an_invite() -> None:
     assert message.from_ == NameAddr("Alice, of Sales", Uri("sip", "alice", "example.com"), {"tag": "one"})
     assert (message.to.tag, message.call_id, message.cseq) == (None, "1@192.0.2.1", CSeq(7, "INVITE"))
     assert message.headers.values("supported") == ["timer", "100rel"]
-    assert parse(message.encode()) == message
+    assert parse(message.encode()).encode() == message.encode()
 
 
 def test_what_is_read_follows_the_header() -> None:
@@ -187,7 +187,7 @@ def test_several_values_a_line_and_quotes() -> None:
 
 
 def test_line_ends_before_a_message_and_the_largest_one() -> None:
-    assert parse(b"\r\n\r\n" + INVITE) == parse(INVITE)
+    assert parse(b"\r\n\r\n" + INVITE).encode() == parse(INVITE).encode()
     assert refusal(INVITE + b"x" * (65537 - len(INVITE)))[0] == 0
     assert parse(INVITE + b"x" * (65536 - len(INVITE))).body == b"v=0\n"
 
@@ -235,11 +235,10 @@ def test_headers_added_to_a_uri_leave_it_as_it_was_written() -> None:
 def test_headers() -> None:
     headers = Headers([("v", "one"), ("X-Own", "a"), ("Via", "two")])
     assert list(headers.items()) == [("Via", "one"), ("Via", "two"), ("X-Own", "a")]
-    headers.prepend("VIA", "zero")
-    headers.set_first("via", "null")
-    assert headers.lines("Via") == ["null", "one", "two"]
-    headers.prepend("Route", "<sip:a>")
-    assert next(headers.items())[0] == "Route"
+    headers.set("VIA", "zero", "one")
+    headers.add("X-Own", "b")
+    assert (headers.lines("Via"), headers.lines("x-own")) == (["zero", "one"], ["a", "b"])
+    assert b"\r\nVIA: zero\r\nVIA: one\r\n" in Request("BYE", "sip:a", headers).encode()
     headers.remove("via")
     assert ("Via" in headers, headers.get("Via"), headers.values("Via")) == (False, None, [])
     assert "a" not in repr(Headers([("Authorization", "a")])).removeprefix("Headers(Authorization")
@@ -248,7 +247,7 @@ def test_headers() -> None:
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: b", "a\nb", "a\rb", "a\0b"])
 def test_p9_nothing_that_is_written_becomes_another_header(value: str) -> None:
     headers = Headers()
-    for write in (headers.add, headers.set, headers.prepend, headers.set_first):
+    for write in (headers.add, headers.set):
         with pytest.raises(ValueError, match="X-Name holds a line end or NUL"):
             write("X-Name", value)
         with pytest.raises(ValueError, match="no name of a header"):

@@ -111,7 +111,7 @@ def request(method: str, *, number: int = 1, branch: str = "", via: str = "", **
     for name, value in headers.items():
         found.set(name, value)
     if branch or via:
-        found.prepend("Via", via or f"SIP/2.0/UDP 192.0.2.9:5062;branch={COOKIE}{branch}")
+        found.set("Via", via or f"SIP/2.0/UDP 192.0.2.9:5062;branch={COOKIE}{branch}")
     return Request(method, "sip:b@192.0.2.9", found)
 
 

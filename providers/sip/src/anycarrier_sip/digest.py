@@ -33,7 +33,7 @@ def _fields(header: str) -> dict[str, str]:
     """The fields of ``Digest realm="...", ...``, names in lower case; none of another scheme or of nonsense."""
     scheme, _, rest = header.strip().partition(" ")
     try:
-        found = parameters(rest.rstrip(", "), ",") if scheme.lower() == "digest" else {}
+        found = parameters("," + rest.rstrip(", "), ",") if scheme.lower() == "digest" else {}
     except SipError:
         return {}
     return {name: value or "" for name, value in found.items()}

@@ -81,19 +81,19 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def parameters(text: str, separator: str = ";") -> dict[str, str | None]:
-    """``name=value;flag``: names in lower case, once each, quotes taken off."""
+    """``;name=value;flag``, or nothing: names in lower case, once each, quotes taken off."""
+    before, *parts = split(text, separator)
     found: dict[str, str | None] = {}
-    for part in split(text, separator):
-        name, equals, value = part.partition("=")
+    for name, equals, value in (part.partition("=") for part in parts):
         name, value = name.strip().lower(), value.strip()
-        if name in found or not TOKEN.fullmatch(name):
+        match = _QUOTED.fullmatch(value)
+        if name in found or not TOKEN.fullmatch(name) or not (match or not equals or _UNQUOTED_VALUE.fullmatch(value)):
             raise bad("parameters")
-        if match := _QUOTED.fullmatch(value):
-            found[name] = _without_backslashes(match[1])
-        elif not equals or _UNQUOTED_VALUE.fullmatch(value):
-            found[name] = value if equals else None
-        else:
-            raise bad("parameters")
+        if match:
+            value = _without_backslashes(match[1])
+        found[name] = value if equals else None
+    if before.strip():
+        raise bad("parameters")
     return found
 
 
@@ -104,14 +104,6 @@ def parameters_of(text: str) -> dict[str, str]:
     return {"": first.strip(), **{name.strip().lower(): told.strip().strip('"') for name, _, told in pairs}}
 
 
-def _parameters_behind(text: str) -> dict[str, str | None]:
-    """``;name=value;flag``, or nothing."""
-    before, semicolon, rest = text.partition(";")
-    if before.strip():
-        raise bad("parameters")
-    return parameters(rest) if semicolon else {}
-
-
 def _written(found: dict[str, str | None]) -> str:
     return "".join(
         f";{name}" if value is None else f";{name}={value if _NEEDS_NO_QUOTES.fullmatch(value) else quoted(value)}"
@@ -119,24 +111,21 @@ def _written(found: dict[str, str | None]) -> str:
     )
 
 
-def _host(text: str) -> str:
-    """A host in lower case, IPv6 without brackets (RFC 3261, 25.1; the underscore of careless networks allowed)."""
+@lru_cache(512)
+def _host_and_port(host: str, port: str | None) -> tuple[str, int | None]:
+    """The host in lower case, IPv6 without brackets (RFC 3261, 25.1; the underscore of careless networks allowed)."""
     try:
-        if text.startswith("["):
-            return str(IPv6Address(text[1:-1]))
-        if text.rstrip(".").rpartition(".")[2].isdigit():
-            return str(IPv4Address(text))
+        if host.startswith("["):
+            host = str(IPv6Address(host[1:-1]))
+        elif host.rstrip(".").rpartition(".")[2].isdigit():
+            host = str(IPv4Address(host))
+        elif len(host) > 255 or not host[0].isalnum() or ".." in host:
+            raise ValueError
+        if port is not None and not 0 < int(port) < 65536:
+            raise ValueError
     except ValueError:
-        raise bad("host") from None
-    if len(text) > 255 or not text[0].isalnum() or ".." in text:
-        raise bad("host")
-    return text.lower()
-
-
-def _port(text: str | None) -> int | None:
-    if text is not None and not 0 < int(text) < 65536:
-        raise bad("port")
-    return None if text is None else int(text)
+        raise bad("host or port") from None
+    return host.lower(), None if port is None else int(port)
 
 
 def hostport(host: str, port: int | None = None) -> str:
@@ -190,7 +179,7 @@ class Uri:
                 raise bad("URI")
         pairs = (part.split("=") for part in headers.split("&")) if headers else ()
         return cls(
-            scheme.lower(), user and unquote(user), _host(host), _port(port), found,
+            scheme.lower(), user and unquote(user), *_host_and_port(host, port), found,
             {unquote(name): unquote(value) for name, value in pairs},
             password and unquote(password), text,
         )  # fmt: skip
@@ -203,7 +192,7 @@ class Uri:
         if match[1].lower() != "tel":
             return cls(match[1].lower(), None, match[2], text=text)
         number, semicolon, behind = match[2].partition(";")
-        return cls("tel", number, "", None, _parameters_behind(semicolon + behind), text=text)
+        return cls("tel", number, "", None, parameters(semicolon + behind), text=text)
 
     def with_headers(self, headers: Mapping[str, str]) -> Uri:
         """The same with ``headers`` for the request that it is used for, as in Refer-To."""
@@ -253,9 +242,9 @@ class NameAddr:
             raise bad("address")
         in_quotes, plain, within, behind, bare, behind_bare = match.groups()
         if within is None:
-            return cls("", Uri.parse(bare.rstrip()), _parameters_behind(behind_bare))
+            return cls("", Uri.parse(bare.rstrip()), parameters(behind_bare))
         display = plain.strip() if in_quotes is None else _without_backslashes(in_quotes)
-        return cls(display, Uri.parse(within), _parameters_behind(behind))
+        return cls(display, Uri.parse(within), parameters(behind))
 
     @property
     def tag(self) -> str | None:
@@ -285,7 +274,7 @@ class Via:
         match = _VIA.fullmatch(text.strip())
         if match is None:
             raise bad("Via")
-        return cls(match[1].upper(), _host(match[2]), _port(match[3]), _parameters_behind(match[4] or ""))
+        return cls(match[1].upper(), *_host_and_port(match[2], match[3]), parameters(match[4] or ""))
 
     @property
     def branch(self) -> str | None:

@@ -72,21 +72,17 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """One more line at the end."""
-        self._checked(name, value).append(value)
+        if not TOKEN.fullmatch(name):
+            raise ValueError(f"{name[:40]!r} is no name of a header")
+        if _UNSAFE.search(value):
+            raise ValueError(f"the value for the header {name[:40]} holds a line end or NUL")
+        self._add(name, value)
 
-    def set(self, name: str, value: str) -> None:
-        """One line in place of all of that name."""
-        self._checked(name, value)[:] = [value]
-
-    def prepend(self, name: str, value: str) -> None:
-        """One more line before the others of that name, and those before all others."""
-        self._checked(name, value).insert(0, value)
-        key = name.lower()
-        self._fields = {key: self._fields[key], **self._fields}
-
-    def set_first(self, name: str, value: str) -> None:
-        """``value`` in place of the first line of that name: a top Via that learnt ``received``."""
-        self._checked(name, value)[:1] = [value]
+    def set(self, name: str, *values: str) -> None:
+        """``values``, a line each, in place of all of that name."""
+        self.remove(name)
+        for value in values:
+            self.add(name, value)
 
     def remove(self, name: str) -> None:
         self._fields.pop(name.lower(), None)
@@ -98,22 +94,12 @@ class Headers:
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._fields
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Headers) and self._fields == other._fields
-
     def __repr__(self) -> str:
         return f"Headers({', '.join(name for name, _ in self.items())})"  # values may be secrets
 
-    def _checked(self, name: str, value: str) -> list[str]:
-        if not TOKEN.fullmatch(name):
-            raise ValueError(f"{name[:40]!r} is no name of a header")
-        if _UNSAFE.search(value):
-            raise ValueError(f"the value for the header {name[:40]} holds a line end or NUL")
-        return self._of(name)
-
-    def _of(self, name: str) -> list[str]:
+    def _add(self, name: str, value: str) -> None:
         name = _COMPACT.get(name.lower(), name)
-        return self._fields.setdefault(name.lower(), (name, []))[1]
+        self._fields.setdefault(name.lower(), (name, []))[1].append(value)
 
 
 _WORD = r"""[A-Za-z0-9\-.!%*_+`'~()<>:\\"/\[\]?{}]+"""
@@ -160,7 +146,8 @@ class _Message:
         start = self._start_line()
         if _UNSAFE.search(start):
             raise ValueError("the start line holds a line end or NUL")
-        lines = [f"{name}: {value}" for name, value in self.headers.items() if name.lower() != "content-length"]
+        headers = sorted(self.headers.items(), key=lambda header: header[0] != "Via")  # at the top, for fast proxies
+        lines = [f"{name}: {value}" for name, value in headers if name.lower() != "content-length"]
         return "\r\n".join([start, *lines, f"Content-Length: {len(self.body)}\r\n\r\n"]).encode() + self.body
 
     def _start_line(self) -> str:
@@ -251,7 +238,7 @@ def _read(lines: list[str], headers: Headers) -> None:
         if unsafe or not colon or len(line) > LONGEST_HEADER or not TOKEN.fullmatch(name):
             wrong = True
         else:
-            headers._of(name).append(value.strip(" \t"))
+            headers._add(name, value.strip(" \t"))
     if wrong:
         raise bad("header")
 
@@ -268,7 +255,7 @@ def _check(message: Message) -> None:
         raise SipError(0, "a response for somebody else")  # RFC 3261, 8.1.3.3
     if not (vias and all(map(Via.parse, vias))):
         raise SipError(400, "Missing Via")
-    headers._of("Via")[:] = vias  # one a line, so that the top one can be taken off
+    headers._fields["via"] = ("Via", vias)  # one a line, so that the top one can be taken off
     for name in ("Contact", "Route", "Record-Route"):
         for value in headers.values(name):
             if name != "Contact" and "<" not in value:
@@ -276,8 +263,8 @@ def _check(message: Message) -> None:
             if headers.lines(name) != ["*"]:
                 NameAddr.parse(value)
     message.body = message.body[: _number(headers, "Content-Length", len(message.body))]
-    _number(headers, "Max-Forwards", 255)
     if isinstance(message, Request):
+        _number(headers, "Max-Forwards", 255)
         if message.cseq.method != message.method:
             raise bad("CSeq") if message.method in METHODS else SipError(501)
         uri = Uri.parse(message.uri)

@@ -298,8 +298,7 @@ class TransactionLayer:
         branch = COOKIE + self.token()
         host, port = self._sent_by(flow)
         host = f"[{host}]" if ":" in host else host
-        request.headers.remove("Via")
-        request.headers.prepend("Via", f"SIP/2.0/{flow.transport.upper()} {host}:{port};rport;branch={branch}")
+        request.headers.set("Via", f"SIP/2.0/{flow.transport.upper()} {host}:{port};rport;branch={branch}")
         return ClientTransaction(self, branch, request, flow, on_response, on_failure, timeout)
 
     def receive(self, message: Message, flow: Flow) -> ServerTransaction | None:
@@ -430,5 +429,5 @@ def _answer_flow(request: Request, flow: Flow) -> Flow:
         via.parameters["rport"] = str(port)
     if asked or via.host != host:
         via.parameters["received"] = host
-        request.headers.set_first("Via", str(via))
+        request.headers.set("Via", str(via), *request.headers.lines("Via")[1:])
     return flow if flow.reliable or asked else Flow("udp", flow.local, (host, via.port or 5060))
