@@ -23,13 +23,17 @@ def any_listens() -> bool:
 
 
 async def look(resources: Resources) -> None:
-    """Open the listeners that are wanted, anew where secrets have changed, and close those that are not."""
+    """Open the listeners that are wanted, anew where secrets have changed, and close those that are not.
+
+    Who has the oldest line comes first: what two credentials claim, like a carrier's network, is the first one's, and
+    a restart must not give it to the other.
+    """
     if not any_listens():
         return
-    wanted = {line.credential_id for line in await resources.store.lines.lines()}
-    for credential_id in resources.exchange.listeners.credentials() - wanted:
+    wanted = dict.fromkeys(line.credential_id for line in await resources.store.lines.lines())
+    for credential_id in resources.exchange.listeners.credentials() - wanted.keys():
         await resources.exchange.close_listener(credential_id)
-    for credential_id in sorted(wanted):
+    for credential_id in wanted:
         await open_for(resources, credential_id)
 
 

@@ -117,10 +117,10 @@ class Lines:
             row.status, row.released_at = "released", utc_now()
 
     async def lines(self) -> list[Line]:
-        """All lines in service, of every workspace."""
+        """All lines in service, of every workspace, the oldest first."""
         async with self._db.read() as session:
             active = select(LineRow).where(LineRow.status == word("active"))
-            rows = await session.scalars(active.order_by(LineRow.number))
+            rows = await session.scalars(active.order_by(LineRow.created_at, LineRow.number))
             return [as_line(row) for row in rows]
 
     # --- the faces' side -------------------------------------------------------------------------------------------
