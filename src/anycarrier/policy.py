@@ -91,7 +91,7 @@ class Policy:
             why = f"country {country or 'unknown'} is not among those allowed"
             entry = country if country and kind is Reach.ORDINARY else _range_of(to, kind)
             raise self._not_allowed(to, why, *home, entry)
-        if kind is Reach.PREMIUM and by != to and not (by.startswith("+") and is_premium_range(by)):
+        if kind is Reach.PREMIUM and not _names_premium(by, to):
             raise self._not_allowed(to, "it is a premium-rate number", *home, _range_of(to, kind))
         if kind is Reach.UNKNOWN and allowed <= _COUNTRY:
             why = "the numbering plan knows no such number (too long, too short or not assigned)"
@@ -109,6 +109,20 @@ class Policy:
                 raise self._denied(host, f"{entry} is denied", entry if denied == 2 else EVERY_SIP_HOST)
             if not allowed:
                 raise self._not_allowed(host, f"{entry} is not in the allowed SIP hosts", entry)
+        if (number := address.number) is not None:
+            self._check_number_at_host(number)
+
+    def _check_number_at_host(self, to: str) -> None:
+        """A gateway dials the number in a SIP address: what is dear, an emergency or denied is so there too."""
+        country, kind = country_of(to), reach(to)
+        if kind is Reach.EMERGENCY:
+            raise DestinationNotAllowed(to, "it begins with an emergency number", "Those are never dialled")
+        allowed, by = _best(self.allow, to, country)
+        denied, denied_by = _best(self.deny, to, country)
+        if denied and denied >= allowed:
+            raise self._denied(to, "its country or prefix is denied", denied_by)
+        if kind is Reach.PREMIUM and not _names_premium(by, to):
+            raise self._not_allowed(to, "it is a premium-rate number", _range_of(to, kind))
 
     def _denied(self, to: str, why: str, entry: str) -> DestinationNotAllowed:
         return DestinationNotAllowed(to, why, self._advise("deny", [entry]))
@@ -134,6 +148,11 @@ class Policy:
                 retry_after=recent[0] + window - now,
             )
         recent.append(now)
+
+
+def _names_premium(entry: str, number: str) -> bool:
+    """Whether the entry of ``allow`` that lets ``number`` through means premium numbers, or that one."""
+    return entry == number or (entry.startswith("+") and is_premium_range(entry))
 
 
 _COUNTRY = 2

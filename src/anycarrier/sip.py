@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote_to_bytes
 from pydantic import AfterValidator
 
 from anycarrier.errors import InvalidSipAddress
-from anycarrier.numbers import e164
+from anycarrier.numbers import E164, e164
 
 LONGEST = 2048
 """Characters of an address; a longer one is refused unread."""
@@ -37,6 +37,7 @@ _HEADER = rf"(?:[{_UNRESERVED}\[\]/?:+$]|{_ESCAPE})*"
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NAME = rf"(?:{_LABEL}\.)*[A-Za-z](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.?"
 _PORT = "[0-9]{1,5}"
+_SEPARATORS = re.compile(r"[-.()\s]")  # between the digits of a number (RFC 3966, 3)
 
 _REROUTING_HEADERS = frozenset(
     "route record-route via v path service-route contact m to t from f call-id i cseq max-forwards"
@@ -49,8 +50,11 @@ RFC 3261, 19.1.5 asks not to honour most of them; a switch that does would send 
 header, but a switch may take it for the parameter.
 """
 
-_REROUTING_PARAMETERS = frozenset({"method", "route", "received", "fs_path"})
-"""``received`` and ``fs_path`` name the next hop to common switches, ``method`` makes the call another request."""
+_REROUTING_PARAMETERS = frozenset(
+    "method route received fs_path rn cic tgrp trunk-context phone-context".split()
+)
+"""``received`` and ``fs_path`` name the next hop to common switches, ``method`` makes the call another request, and the
+others tell a gateway another number or network than the user of the address (RFC 4694, 4904, 3966)."""
 
 
 def is_sip(text: str) -> bool:
@@ -128,6 +132,19 @@ class SipAddress:
     def hosts(self) -> tuple[str, ...]:
         """Every host the address names as a place to send the request to."""
         return (self.host,) if self.maddr is None else (self.host, self.maddr)
+
+    @property
+    def number(self) -> str | None:
+        """The number that a gateway at :attr:`host` would dial, in E.164; None where the user begins with none.
+
+        That is a user with a plus sign, or digits that are said to be a telephone's (``user=phone``). What comes behind
+        15 digits, or behind the digits, counts for nothing, as in networks.
+        """
+        digits = _SEPARATORS.sub("", (self.user or "").partition(";")[0])
+        if (self.parameter("user") or "").lower() == "phone" and not digits.startswith("+"):
+            digits = f"+{digits}"
+        found = E164.match(digits)
+        return found[0] if found else None
 
     def rerouted(self) -> str | None:
         """What could lead a carrier or switch elsewhere than to :attr:`hosts`, in words; None when nothing does."""

@@ -108,7 +108,9 @@ def test_no_header_that_makes_it_another_request_is_let_through(header: str) -> 
     assert found == f"the header {header} changes where the call goes or what it is"
 
 
-@pytest.mark.parametrize("parameter", ["method", "route", "received", "fs_path"])
+@pytest.mark.parametrize(
+    "parameter", "method route received fs_path rn cic tgrp trunk-context phone-context".split()
+)
 def test_no_parameter_that_makes_it_another_request_is_let_through(parameter: str) -> None:
     found = SipAddress.parse(f"sip:100@pbx.example.com;{parameter.upper()}=x").rerouted()
     assert found == f"the parameter {parameter} changes where the call goes or what it is"
