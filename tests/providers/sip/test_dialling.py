@@ -22,6 +22,7 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier_sip.credential import SipCredential
+from anycarrier_sip.invitation import MOST_FORKS, MOST_PRACKS
 from anycarrier_sip.provider import SipProvider
 from anycarrier_sip.resolver import Target
 from scripted_sip_peer import OPENED, OURS, THEIRS, Heard, House, Leg, Peer, play, sdp
@@ -76,6 +77,39 @@ def test_what_cannot_be_asked() -> None:
 
 
 # --- who answers --------------------------------------------------------------------------------------------------
+
+
+def test_a_phone_that_lost_the_race_is_hung_up_once_and_a_hundred_of_them_not_at_all() -> None:
+    """What we say to each goes where it names: it must not make a flood of one INVITE."""
+
+    async def scene(house: House) -> None:
+        invite, dialling = await house.dial()
+        for number in range(100):
+            for _ in range(3):
+                house.peer.respond(invite, "200 OK", tag=f"phone-{number}", body=sdp(5000))
+        await dialling
+        await asyncio.sleep(0.4)  # before the first repeat
+        byes = [heard.tag("To") for heard in house.peer.heard if heard.what == "BYE"]
+        assert sorted(byes) == sorted(f"phone-{number}" for number in range(1, MOST_FORKS))
+        for heard in house.peer.heard[:]:
+            if heard.what == "BYE":
+                house.peer.respond(heard, "200 OK")
+
+    play(scene)
+
+
+def test_so_many_numbered_answers_are_acknowledged() -> None:
+    async def scene(house: House) -> None:
+        invite, dialling = await house.dial()
+        for number in range(100):
+            headers = ("Require: 100rel", f"RSeq: {number + 1}")
+            house.peer.respond(invite, "183 Session Progress", headers=headers)
+            await asyncio.sleep(0.01)
+        await dialling
+        assert len({heard["RAck"] for heard in house.peer.heard if heard.what == "PRACK"}) == MOST_PRACKS
+        house.peer.respond(invite, "486 Busy Here")
+
+    play(scene)
 
 
 def test_forked_phones_each_have_a_dialog_and_the_second_answer_is_hung_up() -> None:
@@ -478,7 +512,8 @@ def test_an_answer_that_crosses_the_cancel_is_hung_up() -> None:
         await house.peer.next("ACK")
         bye = await house.peer.next("BYE")
         house.peer.respond(bye, "200 OK")
-        assert (await house.over(call)).reason is EndReason.CANCELED
+        over = await house.over(call)
+        assert (over.reason, over.sip_code) == (EndReason.CANCELED, None)
         assert not OPENED[0].agreed
 
     play(scene)

@@ -230,6 +230,7 @@ def test_the_session_is_refreshed_at_half_by_update() -> None:
         for _ in range(2):
             update = await house.peer.next("UPDATE", within=302)
             assert update["Session-Expires"] == "600;refresher=uac" and update["Min-SE"] == "90"
+            assert "timer" in update["Supported"] and "UPDATE" in update["Allow"]
             house.peer.respond(update, "200 OK", headers=("Session-Expires: 600;refresher=uac",))
         assert not house.listener.known(call.id).ended and leg.call_id
 
@@ -433,8 +434,8 @@ async def referred(house: House, call: Call, **options: object) -> tuple[Heard, 
     return await house.peer.next("REFER"), asking
 
 
-def notify(leg: Leg, line: str, state: str = "active") -> None:
-    headers = ("Event: refer", f"Subscription-State: {state}")
+def notify(leg: Leg, line: str, state: str = "active", id: str = "") -> None:
+    headers = (f"Event: refer{id}", f"Subscription-State: {state}")
     leg.request("NOTIFY", headers=headers, body=line, kind="message/sipfrag;version=2.0")
 
 
@@ -478,6 +479,22 @@ def test_a_transfer_that_is_not(line: str, state: str, told: str) -> None:
         assert not house.peer.count("BYE")
 
     play(scene, agent=notes)
+
+
+def test_what_became_of_an_earlier_refer_is_not_taken_for_the_later() -> None:
+    async def scene(house: House) -> None:
+        call, leg = await house.rung()
+        for _ in range(2):
+            refer, asking = await referred(house, call)
+            house.peer.respond(refer, "202 Accepted")
+            await asking
+        notify(leg, "SIP/2.0 486 Busy Here", "terminated", f";id={refer.cseq - 1}")
+        await house.peer.next("481 NOTIFY")
+        notify(leg, "SIP/2.0 200 OK", "terminated", f";id={refer.cseq}")
+        await house.peer.next("200 NOTIFY")
+        assert (await house.over(call)).reason is EndReason.TRANSFERRED
+
+    play(scene)
 
 
 def test_a_refer_that_is_refused_leaves_the_call() -> None:

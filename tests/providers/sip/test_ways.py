@@ -107,6 +107,27 @@ def test_a_connection_that_was_lost_is_opened_again_for_the_next_request() -> No
     play(scene, credential={"transport": "tcp"})
 
 
+def test_a_connection_that_is_lost_while_it_rings_is_opened_again_to_take_the_call_back() -> None:
+    async def scene(house: House) -> None:
+        async with beside(house) as tcp:
+            dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=THEIRS))
+            invite = await tcp.next("INVITE")
+            tcp.respond(invite, "180 Ringing")
+            call = await dialling
+            tcp.connections[-1].close()
+            cancel = await tcp.next("CANCEL")
+            assert cancel["Via"] == invite["Via"] and len(tcp.connections) == 2
+            assert (await house.over(call)).reason is EndReason.PROVIDER_UNAVAILABLE
+            tcp.respond(cancel, "200 OK")
+            tcp.respond(invite, "200 OK", body=sdp(5000))  # it was answered meanwhile
+            assert (await tcp.next("ACK")).tag("To") == "theirs"
+            tcp.respond(await tcp.next("BYE"), "200 OK")
+            await asyncio.sleep(200)
+            assert not house.listener.endpoint.dialogs
+
+    play(scene, credential={"transport": "tcp"})
+
+
 def test_a_connection_that_is_lost_while_a_request_waits() -> None:
     async def scene(house: House) -> None:
         async with beside(house) as tcp:
@@ -155,7 +176,7 @@ def test_no_port_left() -> None:
             await house.exchange.dial(from_=OURS, to=THEIRS)
         assert (await house.over()).reason is EndReason.PROVIDER_UNAVAILABLE
         house.peer.invite()
-        await house.peer.next("603 INVITE")
+        assert (await house.peer.next("503 INVITE"))["Retry-After"]
         assert not house.listener.calls and not house.listener.endpoint.dialogs
 
     play(scene)

@@ -94,7 +94,8 @@ class CallLeg:
         dialog = dialog or self.dialog
         request = dialog.request(method)
         request.body = body
-        for name, value in {**headers, "Content-Type": kind}.items():
+        told = {"Allow": ALLOW, "Supported": ", ".join(SUPPORTED)} if method in ("INVITE", "UPDATE") else {}
+        for name, value in {**told, **headers, "Content-Type": kind}.items():
             if value:
                 request.headers.add(name, value)
 

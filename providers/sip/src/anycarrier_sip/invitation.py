@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,11 +16,13 @@ from anycarrier.errors import AnycarrierError
 from anycarrier_sip import sdp, session_timer
 from anycarrier_sip.call_status import RAISED, REFUSALS, cause_of, reason_before_answer, words_of
 from anycarrier_sip.dialog import ALLOW, MIN_SE, SUPPORTED, Dialog, check_described, options_of, seconds_of
+from anycarrier_sip.endpoint import RETRY_AFTER
 from anycarrier_sip.message import Message, NameAddr, Request, Response, Uri, reply
+from anycarrier_sip.pacer import PortsExhausted
 from anycarrier_sip.resolver import Target
 from anycarrier_sip.session_timer import SESSION_EXPIRES, SessionTimer
 from anycarrier_sip.sip_call import SipCall
-from anycarrier_sip.transaction import PATIENCE, Flow, ServerTransaction
+from anycarrier_sip.transaction import PATIENCE, Flow, ServerTransaction, hop_by_hop
 
 if TYPE_CHECKING:
     from anycarrier_sip.listener import SipListener
@@ -36,8 +39,9 @@ VIA = 120
 """Bytes that a Via adds to a request, about."""
 MOST_TRIES = 8
 """INVITEs for one call and one target: challenges and longer session intervals."""
-MOST_FORKS = 16
-"""Phones that one INVITE is forked to, as far as we follow."""
+MOST_FORKS, MOST_PRACKS = 16, 32
+"""Phones that one INVITE is forked to, and numbered answers of each, as far as we follow: what we say to them goes
+where they name."""
 
 
 @dataclass
@@ -60,6 +64,8 @@ class Fork:
     description: bytes = b""
     rseq: int | None = None
     """Of its last provisional answer that we acknowledged."""
+    pracks: int = 0
+    dropped: bool = False
 
     def rack(self, response: Response) -> str | None:
         """``RAck`` for the PRACK of a provisional answer (RFC 3262); None for one that wants none, is a repeat or came
@@ -67,9 +73,9 @@ class Fork:
         number = seconds_of(response, "RSeq")
         if "100rel" not in options_of(response, "Require") or not 100 < response.status < 200 or number is None:
             return None
-        if self.rseq is not None and number != self.rseq + 1:
+        if (self.rseq is not None and number != self.rseq + 1) or self.pracks >= MOST_PRACKS:
             return None
-        self.rseq = number
+        self.rseq, self.pracks = number, self.pracks + 1
         return f"{number} {response.cseq}"
 
 
@@ -161,6 +167,8 @@ class Outbound(SipCall):
             request.headers.set("Contact", self.contact(flow))
             self.attach(flow)
             outcome = await self.send(request, flow, self._heard, patience, silence_only=True)
+            if outcome == "transport" and self.invite is not None and self.invite.heard:
+                await self._take_back_anew(self.invite.request, way)
             if not isinstance(outcome, Response):
                 return outcome
             if outcome.status == 422 and (wanted := seconds_of(outcome, "Min-SE") or 0) > minimum:
@@ -170,6 +178,18 @@ class Outbound(SipCall):
             self.dialog.local_cseq += 1
             request.headers.set("CSeq", f"{self.dialog.local_cseq} INVITE")
         return outcome
+
+    async def _take_back_anew(self, invite: Request, way: Target | Flow) -> None:
+        """The connection was lost while somebody rings: CANCEL over another one. Its answers have no transaction any
+        more; a 2xx that crosses it is :meth:`stray`."""
+        cancel = hop_by_hop(invite, "CANCEL", invite.headers.get("To") or "")
+        with suppress(OSError):
+            self.endpoint.transport.send(cancel.encode(), await self._flow_to(way))
+
+    def stray(self, response: Response, flow: Flow) -> None:
+        if not self.answered and 200 <= response.status < 300:
+            return self._accepted(response, False)
+        super().stray(response, flow)
 
     def _written(self) -> Request:
         assert self.media is not None
@@ -215,12 +235,18 @@ class Outbound(SipCall):
 
     def _accepted(self, response: Response, current: bool) -> None:
         """A 2xx: the first is the call, a repeat is acknowledged again, any other phone's is hung up."""
+        late = self.answered or self._given_up() or not current
+        if late and response.to.tag not in self._forks and len(self._forks) >= MOST_FORKS:
+            return
         fork = self._fork(response)
         self.acknowledge(response, fork.dialog)
         if self.answered and fork.dialog is self.dialog:
             return
-        if self.answered or self._given_up() or not current:
-            return self.spawn(self._drop(fork))
+        if late:
+            if not fork.dropped:
+                fork.dropped = True
+                self.spawn(self._drop(fork))
+            return
         self.answered, self.dialog = True, fork.dialog
         self.stop("ring", "cancel")
         self.move(CallStatus.ANSWERED, sip_code=None, carrier_status=words_of(response.phrase, ()), answered_at=_now())
@@ -248,7 +274,7 @@ class Outbound(SipCall):
     def _failed(self, outcome: Response | str) -> None:
         """Nobody answered: say why."""
         status, words, cause, retry = None, None, None, None
-        if isinstance(outcome, Response):
+        if isinstance(outcome, Response) and outcome.status >= 300:  # a 2xx that crossed our CANCEL says nothing
             status, reasons = outcome.status, outcome.headers.values("Reason")
             cause, words = cause_of(reasons), words_of(outcome.phrase, reasons)
             retry = seconds_of(outcome, "Retry-After")
@@ -260,7 +286,11 @@ class Outbound(SipCall):
         elif outcome == "unreachable" and self.refusal is None:
             self.refusal = self.trunk.provider.unsent(f"no connection to {self.trunk.host or 'the address'}")
         self.end(reason, status=status, words=words, cause=cause)
-        self.close()
+        if outcome == "transport" and self.invite is not None and self.invite.heard:
+            self.first.set()  # who rings on may answer yet, over another connection
+            self.alarm("late", self._request.timeout, self.close)
+        else:
+            self.close()
 
     def close(self) -> None:
         super().close()
@@ -319,7 +349,12 @@ class Inbound(SipCall):
         if self.answered or self.call.ended:
             return
         self.ticket = stream.ticket
-        media = await self.trunk.open_media(self, self._tx.flow)
+        try:
+            media = await self.trunk.open_media(self, self._tx.flow)
+        except PortsExhausted:
+            headers = {"Retry-After": str(RETRY_AFTER)}
+            self.refuse(503, EndReason.PROVIDER_UNAVAILABLE, **headers)  # for this process, not for everybody
+            raise
         if self.closed:  # taken back meanwhile
             return await media.close()
         self.media, media.custom = media, stream.custom

@@ -10,7 +10,8 @@ from anycarrier.calls import EndReason
 from anycarrier.errors import ProviderUnavailable
 from anycarrier.events import TransferProgress
 from anycarrier_sip.call_status import transfer_status
-from anycarrier_sip.message import Request
+from anycarrier_sip.header_values import parameters_of
+from anycarrier_sip.message import Request, SipError
 
 if TYPE_CHECKING:
     from anycarrier_sip.sip_call import SipCall
@@ -31,6 +32,8 @@ class Referral:
     def __init__(self, call: SipCall) -> None:
         self._call = call
         self._accepted = self._given_up = self._left = False
+        self._cseq = ""
+        """Of our REFER: what names its NOTIFYs, where there was another one before."""
 
     async def ask(self, refer_to: str, headers: Mapping[str, str]) -> None:
         """Send the REFER. Raises for a refusal, after which the call goes on as before."""
@@ -43,12 +46,15 @@ class Referral:
         if response.status >= 300:
             self._forget()
             raise call.trunk.provider.refused("transfer", response)
-        self._accepted = True
+        self._accepted, self._cseq = True, str(response.cseq.number)
         if self._left:
             self.hung_up()
 
     def notified(self, request: Request) -> None:
-        """Read a NOTIFY: its body is the status line that the target gave."""
+        """Read a NOTIFY: its body is the status line that the target gave. ``SipError`` for another REFER's."""
+        event = parameters_of(request.headers.get("Event") or "")
+        if event[""].lower() != "refer" or (self._cseq and event.get("id", self._cseq) != self._cseq):
+            raise SipError(481, "Subscription Does Not Exist")
         line = _STATUS_LINE.match(request.body)
         status = transfer_status(int(line[1])) if line else None
         ended = (request.headers.get("Subscription-State") or "").strip().lower().startswith("terminated")

@@ -30,7 +30,6 @@ from anycarrier_sip.dialog import (
     options_of,
     unsupported,
 )
-from anycarrier_sip.header_values import parameters_of
 from anycarrier_sip.message import Message, Request, Response, SipError, reply
 from anycarrier_sip.referral import Referral
 from anycarrier_sip.session_timer import SessionTimer
@@ -149,10 +148,10 @@ class SipCall(CallLeg):
         self.answer(tx, 200)
 
     def _notified(self, tx: ServerTransaction, dialog: Dialog) -> None:
-        if parameters_of(tx.request.headers.get("Event") or "")[""].lower() != "refer" or self.referral is None:
+        if self.referral is None:
             raise SipError(481, "Subscription Does Not Exist")
-        self.answer(tx, 200)
         self.referral.notified(tx.request)
+        self.answer(tx, 200)
 
     # --- offers and answers -----------------------------------------------------------------------------------------
 
