@@ -48,13 +48,14 @@ class Worker:
 
 
 @contextlib.asynccontextmanager
-async def worker(database: str, folder: Path, port: int, public_url: str) -> AsyncIterator[Worker]:
+async def worker(database: str, folder: Path, port: int, public_url: str, **more: str) -> AsyncIterator[Worker]:
     environment = {
         **os.environ,
         "ANYCARRIER_ADMIN_KEY": ADMIN,
         "ANYCARRIER_DATA_DIR": str(folder),
         "ANYCARRIER_LOCAL": "true",
         "PYTHONUNBUFFERED": "1",
+        **more,
     }
     words = ["serve", "--port", str(port), "--database", database, "--public-url", public_url]
     process = await asyncio.create_subprocess_exec(
@@ -227,3 +228,35 @@ async def test_a_call_whose_process_is_killed_is_ended_within_a_minute_and_keeps
         assert recording.status_code == 200
         if provider != "sip":  # whose far end nobody is left to tell: its session timer ends it
             await far_end.wait_for("ended", 20)
+
+
+async def test_a_sip_line_that_is_terminated_lets_a_call_end_then_hangs_up_and_unregisters(tmp_path: Path) -> None:
+    sandbox, port = SipSandbox(), free_port()
+    database = f"sqlite:///{tmp_path / 'terminated.db'}"
+    async with (
+        sandbox,
+        agent_server() as agent,
+        worker(database, tmp_path, port, f"http://127.0.0.1:{port}", ANYCARRIER_DRAIN_SECONDS="3") as only,
+    ):
+        credential = sandbox.credential()
+        sandbox.give_number(ADDRESSES["sip"], credential)
+        at = Running(None, only.http)  # type: ignore[arg-type]
+        details = {field: getattr(credential, field) for field in SIP}
+        account = {"provider": "sip", "api_key": credential.secrets()[0], "metadata": details}
+        made = await at.ask("POST", "/v1/credentials", 201, json={"name": "trunk", **account})
+        hired = await at.ask("POST", "/v1/agents", 201, json={"name": "Aria", "websocket_url": agent.url})
+        body = {"provider": "sip", "agent_id": hired["id"], "credential_id": made["id"]}
+        await at.ask("POST", "/v1/phone-numbers", 201, json={"phone_number": ADDRESSES["sip"], **body})
+        far_end = await sandbox.ring(ADDRESSES["sip"], SOMEBODY)
+        await far_end.wait_for("streaming", 30)
+        [call] = (await at.ask("GET", "/v1/calls"))["items"]
+        only.process.terminate()
+        began = asyncio.get_running_loop().time()
+        await far_end.wait_for("ended", 30)
+        assert asyncio.get_running_loop().time() - began > 2.5, "it had some seconds to end by itself"
+        assert await only.process.wait() == 0
+        assert not sandbox.registrations
+        store = await Store.open(Settings(data_dir=tmp_path, database=database))
+        row = await store.calls.find(call["id"])
+        await store.close()
+        assert row is not None and (row.status, row.reason) == ("ended", "api_stop")
