@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic import ValidationInfo as Info
 
 from anycarrier.credentials import Credential, trimmed
@@ -29,7 +29,9 @@ WIDEST = {4: 16, 6: 32}
 _USER = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,;?/-]{1,64}")
 """The user part of a SIP address without escapes (RFC 3261, 25.1)."""
 
-_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+def _refuse(problem: str) -> NoReturn:
+    raise ValueError(f"sip {problem}")
 
 
 def _entered(value: Any) -> Any:
@@ -38,8 +40,9 @@ def _entered(value: Any) -> Any:
     if not isinstance(text, str):
         return value
     text = trimmed(text)
-    if hidden := next((at for at, char in enumerate(text, 1) if unicodedata.category(char) in _UNSEEN), 0):
-        raise ValueError(f"sip password cannot be right: character {hidden} is invisible. Copy it from its source")
+    unseen = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    if hidden := next((at for at, char in enumerate(text, 1) if unicodedata.category(char) in unseen), 0):
+        _refuse(f"password cannot be right: character {hidden} is invisible. Copy it again from its source")
     return SecretStr(text) if text else None
 
 
@@ -47,24 +50,61 @@ def _listed(value: Any) -> Any:
     try:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError('sip users is a list like [{"name": "alice", "password": "..."}]') from None
+        _refuse('users is a list like [{"name": "alice", "password": "..."}]')
+
+
+def _host(text: str) -> str:
+    try:
+        return host_name(text)
+    except InvalidSipAddress:
+        _refuse("host is a name or an address alone, like pbx.example.com: without sip: and user, and a port as port")
+
+
+def _user(text: str, info: Info) -> str:
+    if re.search(r'["\\]' if info.field_name == "auth_username" else r'["\\@]', text) or len(text) > 128:
+        _refuse(f"{info.field_name} is the part before the @ of a SIP address, without quotes")
+    if info.field_name == "contact_user" and not _USER.fullmatch(text):
+        _refuse("contact_user has letters, digits, dots and dashes only")
+    return text
+
+
+def _numbers(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(e164(trimmed(text)) for text in texts))
+    except ValueError as problem:
+        _refuse(f"numbers: {problem}")
+
+
+def _country(text: str) -> str:
+    from phonenumbers import SUPPORTED_REGIONS  # 30 ms of metadata: only when somebody asks
+
+    return text.upper() if text.upper() in SUPPORTED_REGIONS else _refuse("country has two letters, like US, GB or DE")
+
+
+def _narrow(peers: tuple[str, ...]) -> tuple[str, ...]:
+    if wide := [one for one in map(ip_network, peers) if one.prefixlen < WIDEST[one.version]]:
+        most = WIDEST[wide[0].version]
+        _refuse(f"peers: {wide[0]} is wider than any carrier's network: list its own, none of more than /{most}")
+    return peers
+
+
+def _user_name(text: str) -> str:
+    if not _USER.fullmatch(text := trimmed(text)) or not text[0].isalpha():
+        _refuse("users: a name begins with a letter and has letters, digits, dots and dashes: alice")
+    return text
+
+
+User = Annotated[str, AfterValidator(_user)]
 
 
 class SipUser(BaseModel):
     """One softphone of a ``softphones`` credential: it logs in as ``name`` and shows ``number``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = {"frozen": True, "extra": "forbid", "hide_input_in_errors": True}
 
-    name: str
+    name: Annotated[str, AfterValidator(_user_name)]
     password: Annotated[SecretStr, BeforeValidator(_entered)]
     number: PhoneNumber | None = None
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_user(cls, name: str) -> str:
-        if not _USER.fullmatch(name := trimmed(name)) or not name[0].isalpha():
-            raise ValueError("sip users: a name begins with a letter and has letters, digits, dots and dashes: alice")
-        return name
 
 
 class SipCredential(Credential):
@@ -78,19 +118,27 @@ class SipCredential(Credential):
 
     provider: Literal["sip"] = "sip"
     preset: PresetName = "pbx"
-    host: str | None = Field(default=None, description="the carrier's or PBX's name or address; a Twilio trunk's name")
+    host: Annotated[str, AfterValidator(_host)] | None = Field(
+        default=None, description="the carrier's or PBX's name or address; a Twilio trunk's name"
+    )
     region: str | None = Field(default=None, description="where the carrier has several hosts: dublin, eu, ...")
     port: int | None = Field(default=None, ge=1, le=65535)
     transport: Transport | None = None
-    username: str | None = Field(default=None, description="who we register as, and the name we log in with")
-    auth_username: str | None = Field(default=None, description="the name to log in with, where it is another one")
+    username: User | None = Field(default=None, description="who we register as, and the name we log in with")
+    auth_username: User | None = Field(default=None, description="the name to log in with, where it is another one")
     password: Annotated[SecretStr | None, BeforeValidator(_entered)] = None
-    numbers: Texts = Field(default=(), description="our numbers on this trunk, E.164")
-    country: str | None = Field(default=None, description="ISO country whose dialling rules numbers follow, like DE")
+    numbers: Annotated[Texts, AfterValidator(_numbers)] = Field(
+        default=(), description="our numbers on this trunk, E.164"
+    )
+    country: Annotated[str, AfterValidator(_country)] | None = Field(
+        default=None, description="ISO country whose dialling rules numbers follow, like DE"
+    )
     number_form: NumberForm | None = None
     identity: Identity | None = None
-    peers: Networks | None = Field(default=None, description="networks (CIDR) that calls come from")
-    contact_user: str | None = Field(
+    peers: Annotated[Networks, AfterValidator(_narrow)] | None = Field(
+        default=None, description="networks (CIDR) that calls come from"
+    )
+    contact_user: User | None = Field(
         default=None, description="user of the address that the carrier sends calls to, where several share its network"
     )
     challenge: bool = Field(default=False, description="ask callers from the peers for username and password too")
@@ -106,74 +154,17 @@ class SipCredential(Credential):
         """Passwords may hold letters of any language and spaces (RFC 7616, 4); all else as everywhere."""
         return value if info.field_name == "password" else super().entered(value, info)
 
-    @field_validator("host")
-    @classmethod
-    def _is_a_host(cls, host: str | None) -> str | None:
-        try:
-            return host and host_name(host)
-        except InvalidSipAddress:
-            raise ValueError(
-                "sip host is a name or an address alone, like pbx.example.com: leave out sip: and the user, and give "
-                "a port as port"
-            ) from None
-
-    @field_validator("username", "auth_username", "contact_user")
-    @classmethod
-    def _is_a_user(cls, user: str | None, info: Info) -> str | None:
-        no_user = r'["\\]' if info.field_name == "auth_username" else r'["\\@]'
-        if user is not None and (re.search(no_user, user) or len(user) > 128):
-            raise ValueError(f"sip {info.field_name} is the part before the @ of a SIP address, without quotes")
-        if user is not None and info.field_name == "contact_user" and not _USER.fullmatch(user):
-            raise ValueError("sip contact_user has letters, digits, dots and dashes only")
-        return user
-
-    @field_validator("numbers")
-    @classmethod
-    def _are_numbers(cls, numbers: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(dict.fromkeys(e164(trimmed(number)) for number in numbers))
-        except ValueError as problem:
-            raise ValueError(f"sip numbers: {problem}") from None
-
-    @field_validator("country")
-    @classmethod
-    def _is_a_country(cls, country: str | None) -> str | None:
-        if country is None:
-            return None
-        from phonenumbers import SUPPORTED_REGIONS  # 30 ms of metadata: only when somebody asks
-
-        if country.upper() not in SUPPORTED_REGIONS:
-            raise ValueError("sip country is a country by its two letters, like US, GB or DE")
-        return country.upper()
-
-    @field_validator("peers")
-    @classmethod
-    def _are_narrow(cls, peers: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for one in map(ip_network, peers or ()):
-            if one.prefixlen < WIDEST[one.version]:
-                raise ValueError(
-                    f"sip peers: {one} is wider than any carrier's network: list those that it calls from, none of "
-                    f"more than /{WIDEST[one.version]}"
-                )
-        return peers
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        trunk, missing = self.trunk, [name for name in ("username", "password") if getattr(self, name) is None]
         if self.preset == "softphones":
-            self._fits_softphones()
-        else:
-            self._fits_trunk(self.trunk)
-        return self
-
-    def _fits_softphones(self) -> None:
-        if not self.users:
-            _refuse("users lists who may log in: name, password and the number to show, one user a softphone")
-        if len({user.name.lower() for user in self.users}) < len(self.users):
-            _refuse("users names somebody twice")
-        if given := [name for name in ("host", "username", "registers", "peers") if getattr(self, name)]:
-            _refuse(f"{given[0]} is not for softphones, which log in to us: leave it out, or choose preset pbx")
-
-    def _fits_trunk(self, trunk: Preset) -> None:
+            if not self.users:
+                _refuse("users lists who may log in: name, password and the number to show, one user a softphone")
+            if len({user.name.lower() for user in self.users}) < len(self.users):
+                _refuse("users names somebody twice")
+            if given := [name for name in ("host", "username", "registers", "peers") if getattr(self, name)]:
+                _refuse(f"{given[0]} is not for softphones, which log in to us: leave it out, or choose preset pbx")
+            return self
         if self.users:
             _refuse("users is for preset softphones; the login of this one is username and password")
         if self.region is not None and self.region not in trunk.hosts:
@@ -181,11 +172,11 @@ class SipCredential(Credential):
             _refuse(f"region is one of: {known}. Or give the whole host")
         if trunk.host is None and (trunk.registers or not self.peers):
             _refuse("host is missing: the name or address of the carrier or PBX")
-        missing = [name for name in ("username", "password") if getattr(self, name) is None]
         if missing and (trunk.registers or self.challenge):
             _refuse(f"{missing[0]} is missing: the carrier's or PBX's login, or set registers to false if it has none")
         if missing == ["username"]:
             _refuse("username is missing beside the password; leave both out if the carrier knows our address")
+        return self
 
     @classmethod
     def from_api_key(cls, api_key: str, metadata: Mapping[str, Any] | None = None) -> Self:
@@ -249,10 +240,6 @@ class SipCredential(Credential):
             raise ConfigurationError(
                 "sip srtp is required, and without TLS its keys can be read on the way: set transport to tls"
             )
-
-
-def _refuse(problem: str) -> NoReturn:
-    raise ValueError(f"sip {problem}")
 
 
 PHONE, CALLED = "+12025550143", "+12025550142"

@@ -1,11 +1,7 @@
 """Digest authentication, as client and as server (RFC 3261, section 22; RFC 7616; RFC 8760). Pure but for chance.
 
-A client answers a 401 or 407 once, and once more when only the nonce was too old::
-
-    if client.authorize(request, response, now):
-        ...                                     # the same request again, with CSeq + 1 and a branch of its own
-
-A server keeps nothing per challenge: its nonce is a time stamp and an HMAC of that and the address.
+A client answers a 401 or 407 once, and once more when only the nonce was too old. A server keeps nothing per challenge:
+its nonce is a time stamp and an HMAC of that and the address.
 """
 
 from __future__ import annotations
@@ -14,13 +10,12 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 from anycarrier_sip.header_values import parameters, quoted
 from anycarrier_sip.message import Request, Response, SipError, Uri
-
-__all__ = ["Challenge", "DigestClient", "DigestServer", "Refusal", "answer", "challenges", "username"]
 
 ALGORITHMS = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
 """Strongest first, and what hashlib calls them. Each has a variant ``-sess``."""
@@ -51,10 +46,9 @@ class Challenge:
     stale: bool = False
     proxy: bool = False
 
-    @property
-    def strength(self) -> int:
-        """0 is the strongest."""
-        return list(ALGORITHMS).index(self.algorithm.upper().removesuffix("-SESS"))
+
+def _plain(algorithm: str) -> str:
+    return algorithm.upper().removesuffix("-SESS")
 
 
 def challenges(response: Response) -> list[Challenge]:
@@ -63,12 +57,12 @@ def challenges(response: Response) -> list[Challenge]:
     for proxy, name in ((False, "WWW-Authenticate"), (True, "Proxy-Authenticate")):
         for fields in map(_fields, response.headers.lines(name)):
             algorithm, qops = fields.get("algorithm", "MD5"), fields.get("qop", "").replace(" ", "").lower().split(",")
-            known = algorithm.upper().removesuffix("-SESS") in ALGORITHMS and {"realm", "nonce"} <= fields.keys()
+            known = _plain(algorithm) in ALGORITHMS and {"realm", "nonce"} <= fields.keys()
             if known and ("auth" in qops or qops == [""]):
                 qop, stale = "auth" if "auth" in qops else "", fields.get("stale", "").lower() == "true"
                 opaque = fields.get("opaque")
                 found.append(Challenge(fields["realm"], fields["nonce"], algorithm, qop, opaque, stale, proxy))
-    return sorted(found, key=lambda challenge: challenge.strength)
+    return sorted(found, key=lambda challenge: list(ALGORITHMS).index(_plain(challenge.algorithm)))
 
 
 def answer(
@@ -77,7 +71,7 @@ def answer(
     """The ``response`` of RFC 7616, section 3.4.1, in hex."""
 
     def digest(*parts: str) -> str:
-        algorithm = list(ALGORITHMS.values())[challenge.strength]
+        algorithm = ALGORITHMS[_plain(challenge.algorithm)]
         return hashlib.new(algorithm, ":".join(parts).encode(), usedforsecurity=False).hexdigest()
 
     ours = digest(username, challenge.realm, password)
@@ -87,15 +81,6 @@ def answer(
     return digest(ours, challenge.nonce, *counted, digest(method, uri))
 
 
-@dataclass
-class _Nonce:
-    """The newest challenge of a realm, when it came, and how often it was answered."""
-
-    challenge: Challenge
-    since: float
-    count: int = 0
-
-
 class DigestClient:
     """Answers challenges with one name and password, for any number of requests at once."""
 
@@ -103,7 +88,8 @@ class DigestClient:
         self, username: str, password: str, *, cnonce: Callable[[], str] = lambda: secrets.token_hex(8)
     ) -> None:
         self._username, self._password, self._cnonce = username, password, cnonce
-        self._nonces: dict[tuple[bool, str], _Nonce] = {}  # by proxy or not, and realm
+        # By proxy or not, and realm: the newest challenge, when it came, and the counts of its answers.
+        self._nonces: dict[tuple[bool, str], tuple[Challenge, float, Iterator[int]]] = {}
 
     def authorize(self, request: Request, response: Response, now: float) -> bool:
         """Answer every hop and realm that ``response`` challenges, in ``request``'s headers, which this changes.
@@ -118,45 +104,39 @@ class DigestClient:
                 return False
         for hop, challenge in offered.items():
             request.answered[hop] = request.answered.get(hop, 0) + 1
-            self._nonces[hop] = _Nonce(challenge, now)
-            self._add(request, self._nonces[hop])
+            self._nonces[hop] = (challenge, now, count(1))
+            self._add(request, challenge, next(self._nonces[hop][2]))
         return bool(offered)
 
     def prepare(self, request: Request, now: float) -> None:
         """Answer in advance the challenge that was last met, to save the next request a round trip."""
-        for nonce in self._nonces.values():
-            if now - nonce.since < REUSED and nonce.challenge.qop:
-                self._add(request, nonce)
+        for challenge, since, counts in self._nonces.values():
+            if now - since < REUSED and challenge.qop:
+                self._add(request, challenge, next(counts))
 
     def succeeded(self, response: Response, now: float) -> None:
         """Take the ``nextnonce`` of a 2xx, if it has one."""
-        for hop, nonce in self._nonces.items():
+        for hop, (challenge, _, _) in self._nonces.items():
             told = response.headers.get("Proxy-Authentication-Info" if hop[0] else "Authentication-Info") or ""
             if following := _fields(f"Digest {told}").get("nextnonce"):
-                self._nonces[hop] = _Nonce(replace(nonce.challenge, nonce=following, stale=False), now)
+                self._nonces[hop] = (replace(challenge, nonce=following, stale=False), now, count(1))
 
-    def _add(self, request: Request, nonce: _Nonce) -> None:
-        challenge, cnonce = nonce.challenge, self._cnonce()
-        nonce.count += 1
-        result = answer(
-            challenge, self._username, self._password, request.method, request.uri, cnonce=cnonce, count=nonce.count
-        )
+    def _add(self, request: Request, challenge: Challenge, number: int) -> None:
+        cnonce, user, uri = self._cnonce(), self._username, request.uri
+        result = answer(challenge, user, self._password, request.method, uri, cnonce=cnonce, count=number)
         text = (
-            f"Digest username={quoted(self._username)}, realm={quoted(challenge.realm)}, "
-            f'nonce={quoted(challenge.nonce)}, uri={quoted(request.uri)}, response="{result}", '
-            f"algorithm={challenge.algorithm}"
+            f"Digest username={quoted(user)}, realm={quoted(challenge.realm)}, nonce={quoted(challenge.nonce)}, "
+            f'uri={quoted(uri)}, response="{result}", algorithm={challenge.algorithm}'
         )
         if challenge.qop:
-            text += f', qop={challenge.qop}, nc={nonce.count:08x}, cnonce="{cnonce}"'
+            text += f', qop={challenge.qop}, nc={number:08x}, cnonce="{cnonce}"'
         elif challenge.algorithm.upper().endswith("-SESS"):
             text += f', cnonce="{cnonce}"'
         if challenge.opaque is not None:
             text += f", opaque={quoted(challenge.opaque)}"
         name = "Proxy-Authorization" if challenge.proxy else "Authorization"
         others = [line for line in request.headers.lines(name) if _fields(line).get("realm") != challenge.realm]
-        request.headers.remove(name)
-        for line in [*others, text]:
-            request.headers.add(name, line)
+        request.headers.set(name, *others, text)
 
 
 def username(request: Request) -> str | None:
@@ -212,11 +192,11 @@ class DigestServer:
             return Refusal()
         if not hmac.compare_digest(self._nonce(address, nonce[:18]).encode(), nonce.encode()):
             return Refusal(stale=True)
-        count, uri = fields.get("nc", "").lower(), fields.get("uri", "")
-        if not re.fullmatch("[0-9a-f]{8}", count) or not _same(uri, request.uri):
+        counted, uri, cnonce = fields.get("nc", "").lower(), fields.get("uri", ""), fields.get("cnonce", "")
+        if not re.fullmatch("[0-9a-f]{8}", counted) or not _same(uri, request.uri):
             return Refusal(wrong=True)
-        challenge, password = Challenge(self.realm, nonce, algorithm, "auth"), password_of(user)
-        cnonce, number = fields.get("cnonce", ""), int(count, 16)
+        password, number = password_of(user), int(counted, 16)
+        challenge = Challenge(self.realm, nonce, algorithm, "auth")
         expected = answer(challenge, user, password or "", request.method, uri, cnonce=cnonce, count=number)
         right = hmac.compare_digest(expected.encode(), fields.get("response", "").lower().encode())
         if password is None or not right:
