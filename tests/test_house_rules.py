@@ -65,8 +65,8 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 # What plugins may build on: documented in docs/reference.md, and changed only with notice. A package in EXPORTED is
 # public by what it exports, not by its modules.
 PUBLIC = (
-    "__init__ redaction errors parsing networks numbers credentials audio wav webhooks calls events serializer"
-    " listener provider routing hookspecs sip speech agent testing"
+    "__init__ redaction errors parsing networks numbering_plan numbers credentials audio wav webhooks calls events"
+    " serializer listener provider routing hookspecs sip speech agent testing"
 ).split()
 EXPORTED = ("speech", "speech.workers", "agent")
 

@@ -281,8 +281,9 @@ class Exchange:
 
         When the carrier does not take the hang-up, its error is raised, and it is tried again in the background.
 
-        A call that was transferred goes on without its agent: only ``API_STOP``, somebody's explicit wish, ends it,
-        the target's leg with it. Any other reason is kept for the case that the transfer fails, and does nothing now.
+        A call that was transferred goes on without its agent: only ``API_STOP``, somebody's explicit wish, ends it, the
+        target's leg with it; not over SIP, where the far end has called the target by itself. Any other reason is kept
+        for the case that the transfer fails, and does nothing now.
         """
         await self._commands.hang_up(call, reason)
 

@@ -239,11 +239,12 @@ def test_the_session_is_refreshed_at_half_by_update() -> None:
 
 def test_without_update_by_reinvite_and_glare_waits() -> None:
     async def scene(house: House) -> None:
-        await house.dialled(headers=("Session-Expires: 180;refresher=uac", "Allow: INVITE"))
+        _, leg = await house.dialled(headers=("Session-Expires: 180;refresher=uac", "Allow: INVITE"))
         first = await house.peer.next("INVITE", within=91)
         assert "m=audio 40000" in first.body and re.search(r"o=- 1 1 ", first.body)  # unchanged: the same version
         house.peer.respond(first, "491 Request Pending")
-        await house.peer.next("ACK")
+        leg.invite(body=sdp(6002))  # right behind it: no offer of ours is open any more
+        await leg.answered()
         at = house.peer.loop.time()
         second = await house.peer.next("INVITE", within=5)
         assert 2.1 <= house.peer.loop.time() - at <= 4.1
@@ -507,6 +508,25 @@ def test_a_refer_that_is_refused_leaves_the_call() -> None:
         assert (await house.exchange.fetch_call(call)).status is CallStatus.ANSWERED
 
     play(scene, agent=notes)
+
+
+@pytest.mark.parametrize(
+    "contact",
+    ["sip:+19005550100@127.0.0.1", "sip:19005550100@127.0.0.1;user=phone", "sip:x@127.0.0.1;rn=+19005550100",
+     "sip:x@127.0.0.1?Route=%3Csip%3A+19005550100%40x%3E", "tel:+19005550100"],
+)  # fmt: skip
+def test_nobody_is_sent_to_what_a_strangers_contact_makes_dear(contact: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(house: House) -> None:
+        first, _ = await house.rung(call_id="one")
+        monkeypatch.setattr(type(house.peer), "contact", f"<{contact}>")
+        await house.peer.invite(call_id="two", from_="+12125550103").answered()
+        second = next(reversed(house.listener.calls))
+        await house.exchange.wait_for(second, CallStatus.ANSWERED)
+        with pytest.raises(RequestRejected, match="names an address"):
+            await house.exchange.transfer(first.id, replaces=second)
+        assert not house.peer.count("REFER")
+
+    play(scene)
 
 
 def test_who_leaves_after_the_refer_was_transferred() -> None:

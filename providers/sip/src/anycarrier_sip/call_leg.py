@@ -88,9 +88,10 @@ class CallLeg:
 
     async def ask(
         self, method: str, headers: Mapping[str, str] = {}, body: bytes = b"", kind: str = "", *,
-        dialog: Dialog | None = None,
+        dialog: Dialog | None = None, heard: Callable[[Response], None] | None = None,
     ) -> Response | None:  # fmt: skip
-        """Send a request inside the dialog; its final response, or None when there is none. A challenge is answered."""
+        """Send a request inside the dialog; its final response, or None when there is none. A challenge is answered.
+        ``heard`` sees each response before."""
         dialog = dialog or self.dialog
         request = dialog.request(method)
         request.body = body
@@ -99,15 +100,17 @@ class CallLeg:
             if value:
                 request.headers.add(name, value)
 
-        def heard(response: Response) -> None:
+        def came(response: Response) -> None:
             if method == "INVITE" and 200 <= response.status < 300:
                 self.acknowledge(response, dialog)
+            if heard is not None:
+                heard(response)
 
         anew = False
         while True:
             flow = await self._reach(dialog, anew)
             request.headers.set("Contact", self.contact(flow))
-            response = await self.send(request, flow, heard, 2 * PATIENCE)  # an INVITE may be kept ringing for ever
+            response = await self.send(request, flow, came, 2 * PATIENCE)  # an INVITE may be kept ringing for ever
             if response == "transport" and not anew:
                 anew = True  # the connection was lost: over a new one, once
             elif isinstance(response, str):

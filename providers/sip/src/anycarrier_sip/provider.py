@@ -31,8 +31,8 @@ from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.frames import SipSerializer
 from anycarrier_sip.invitation import Inbound
 from anycarrier_sip.listener import SipListener
-from anycarrier_sip.message import NameAddr, Response, Uri
-from anycarrier_sip.referral import Referral
+from anycarrier_sip.message import NameAddr, Response
+from anycarrier_sip.referral import Referral, replacing
 from anycarrier_sip.registration import check_login
 from anycarrier_sip.settings import SipSettings
 
@@ -167,8 +167,7 @@ class SipProvider(Provider):
         call = listener.call(call_id, "transfer")
         target = listener.uri_of(to)
         if replaces is not None:
-            other = listener.call(replaces, "transfer").dialog
-            target = Uri.parse(other.target).with_headers({"Replaces": other.replaces()})
+            target = replacing(listener.call(replaces, "transfer").dialog)
         target = target.with_headers(headers or {})
         by, _ = listener.identity(caller_id or call.call.line_number)
         told = {"Referred-By": str(by)}

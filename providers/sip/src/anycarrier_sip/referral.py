@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from anycarrier.calls import EndReason
-from anycarrier.errors import ProviderUnavailable
+from anycarrier.errors import InvalidSipAddress, ProviderUnavailable, RequestRejected
 from anycarrier.events import TransferProgress
+from anycarrier.numbering_plan import Reach, reach
+from anycarrier.sip import SipAddress
 from anycarrier_sip.call_status import transfer_status
+from anycarrier_sip.dialog import Dialog
 from anycarrier_sip.header_values import parameters_of
-from anycarrier_sip.message import Request, SipError
+from anycarrier_sip.message import Request, SipError, Uri
 
 if TYPE_CHECKING:
     from anycarrier_sip.sip_call import SipCall
@@ -23,7 +26,23 @@ LEAVING = 0.5
 GRACE = 2.0
 """Seconds that a far end which was transferred has to hang up by itself."""
 
+DEAR = (Reach.PREMIUM, Reach.EMERGENCY)
+
 _STATUS_LINE = re.compile(rb"\s*SIP/2\.0 ([1-6]\d\d)(?!\d)")
+
+
+def replacing(other: Dialog) -> Uri:
+    """Where to refer somebody who is to take over our part in ``other``: to its far end's Contact. That is a stranger's
+    text, and whoever is sent there calls what it names. ``RequestRejected``."""
+    try:
+        address = SipAddress.parse(other.target)
+        fit = not address.rerouted() and (address.number is None or reach(address.number) not in DEAR)
+    except InvalidSipAddress:
+        fit = False
+    if not fit:
+        message = "the other call's far end names an address that nobody may be sent to"
+        raise RequestRejected("sip", "transfer", message, next_step="Transfer to its number, with to=.")
+    return Uri.parse(other.target).with_headers({"Replaces": other.replaces()})
 
 
 class Referral:

@@ -94,12 +94,15 @@ async def _refresh(call: SipCall, interval: int) -> None:
 
 
 async def _reinvite(call: SipCall, headers: dict[str, str]) -> Response | None:
+    def heard(response: Response) -> None:
+        if call.offering and response.status >= 200 and response.status not in (401, 407):
+            call.offering = False  # now, and not a turn of the loop later: an offer of theirs may be right behind
+            if response.status < 300 and response.body and not call.call.ended:
+                call.conclude(response.body)
+
     assert call.media is not None
     call.offering = True
-    try:
-        response = await call.ask("INVITE", headers, sdp.offer(call.media.local), "application/sdp")
-    finally:
+    response = await call.ask("INVITE", headers, sdp.offer(call.media.local), "application/sdp", heard=heard)
+    if response is None or response.status in (401, 407):
         call.offering = False
-    if response is not None and response.status < 300 and response.body and not call.call.ended:
-        call.conclude(response.body)
     return response
