@@ -9,11 +9,24 @@ from typing import Any
 
 import pytest
 
-from anycarrier import Answer, Call, CallStatus, EndReason, Exchange, LeaveRinging, MediaSession
+from anycarrier import (
+    Answer,
+    Call,
+    CallStatus,
+    EndReason,
+    Exchange,
+    LeaveRinging,
+    MediaSession,
+    MemoryNumberRegistry,
+    Policy,
+)
 from anycarrier.callbook import MemoryCallBook, MemoryOnce
 from anycarrier.credentials import MemoryCredentials
 from anycarrier.errors import AnycarrierError, CallElsewhere, StoreUnavailable, TicketRefused
-from scripted_sip_peer import OURS, THEIRS, Heard, House, Leg, house, play, sdp
+from anycarrier_sip.sandbox import SipSandbox
+from anycarrier_sip.sandbox.callee import SESSION_SECONDS
+from scripted_sip_peer import OURS, THEIRS, Heard, House, Leg, QuietStream, house, play, sdp
+from virtual_time import follow_loop, virtually
 
 OVER = 120.0
 """Seconds after which nothing of a call may be left, whatever its far end does not answer."""
@@ -452,6 +465,34 @@ def test_a_call_that_another_process_took_for_lost_is_hung_up() -> None:
         await nothing_left(at)
 
     play(scene, agent=stay, calls=book)
+
+
+def test_the_far_ends_session_timer_ends_the_call_of_a_process_that_was_killed() -> None:
+    """It answers with a session of 90 s that is ours to refresh."""
+
+    async def scene() -> None:
+        async with SipSandbox() as sandbox:
+            sandbox.add_number(OURS)
+            exchange = Exchange(
+                registry=MemoryNumberRegistry(), credentials={"trunk": sandbox.credential()}, agents=stay,
+                public_url="https://voice.example.com", secret="s" * 32, policy=Policy(allow=["US"]),
+            )  # fmt: skip
+            await exchange.start()
+            await exchange.assign(OURS, agent_id="desk", credential_id="trunk")
+            call = await exchange.dial(from_=OURS, to="+15005550135")
+            far_end = await sandbox.far_end(call.id)
+            await exchange.wait_for(call, CallStatus.ANSWERED)
+            provider: Any = await exchange.switchboard.provider("trunk")
+            assert far_end.state != "ended"
+            provider.listener.endpoint.transport.send = lambda *_: None
+            await asyncio.sleep(SESSION_SECONDS + 1)
+            assert far_end.state == "ended"
+            await exchange.stop()
+
+    with pytest.MonkeyPatch.context() as patch:
+        follow_loop(patch)
+        patch.setattr("anycarrier_sip.listener.RtpStream", QuietStream)
+        virtually(scene())
 
 
 # --- many, and of all kinds -----------------------------------------------------------------------------------------
