@@ -360,11 +360,11 @@ def test_p8_answered_invite_is_open_until_its_ack() -> None:
 
 def test_peer_is_found_whatever_the_size_of_his_network() -> None:
     async def scene(endpoint: Endpoint) -> None:
-        wide, narrow = Line(endpoint, "192.0.2.0/24", "2001:db8::/32"), Line(endpoint, "192.0.2.16/30")
+        wide, narrow = Line(endpoint, "192.0.2.0/24", "2001:db8::/48"), Line(endpoint, "192.0.2.16/30")
         endpoint.register(wide)
         endpoint.register(narrow)
         both = ("192.0.2.16", "192.0.2.19", "::ffff:192.0.2.17", "64:ff9b::c000:211")
-        one = ("192.0.2.15", "192.0.2.20", "192.0.2.255", "2001:db8::1", "2001:db8:ffff::1")
+        one = ("192.0.2.15", "192.0.2.20", "192.0.2.255", "2001:db8::1", "2001:db8:0:ffff::1")
         none = ("192.0.3.0", "192.0.1.255", "2001:db9::", "::192.0.2.16", "64:ff9b::c000:311")
         assert [list(endpoint.trunks_at(address)) for address in both] == [[wide, narrow]] * 4
         assert [list(endpoint.trunks_at(address)) for address in one] == [[wide]] * 5
@@ -794,10 +794,11 @@ async def hears_that_nobody_listens_and_goes_on(endpoint: Endpoint) -> None:
     line, phone, heard = Line(endpoint, TRUNK), Phone(endpoint), list[Any]()
     endpoint.register(line)
     flow, began = await nobody(endpoint), endpoint.now()
+    requests = [("INVITE", flow), ("INFO", await endpoint.flow(Target("udp", *phone.address)))]
     for _ in range(2):
-        endpoint.request(ours("INVITE"), flow, on_response=heard.append, on_failure=heard.append)
-        to_phone = await endpoint.flow(Target("udp", *phone.address))
-        endpoint.request(ours("INFO"), to_phone, on_response=heard.append, on_failure=heard.append)
+        for method, to in requests:
+            endpoint.request(ours(method), to, on_response=heard.append, on_failure=heard.append)
+        requests.reverse()  # the error comes with the next that is sent, or by itself
         while not heard and endpoint.now() < began + 3:
             await asyncio.sleep(0.01)
         assert heard.pop() == "transport" and endpoint.resolver.resting(Target("udp", *flow.remote))
@@ -809,19 +810,51 @@ def test_request_to_a_udp_port_where_nobody_listens_fails_at_once() -> None:
     play(hears_that_nobody_listens_and_goes_on)
 
 
+async def takes_errors_that_nothing_is_told_about(endpoint: Endpoint) -> None:
+    endpoint.register(Line(endpoint, TRUNK))
+    stranger, phone, flow = Phone(endpoint, STRANGER), Phone(endpoint), await nobody(endpoint)
+    (sock,) = endpoint.transport._udp.values()
+    for _ in range(3):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        for size in (500, 1) * 500:
+            stranger.send(b"x" * size)  # until nothing fits in, errors neither
+        endpoint.transport.send(b"OPTIONS", flow)
+        await asyncio.sleep(0.05)
+        assert await phone.ask(message("OPTIONS")) == [200]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what datagrams an error is about")
-def test_socket_goes_on_after_an_error_on_uvloop() -> None:
+@pytest.mark.parametrize("scene", [hears_that_nobody_listens_and_goes_on, takes_errors_that_nothing_is_told_about])
+def test_socket_goes_on_after_an_error_on_uvloop(scene: Scene) -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def run() -> None:
         endpoint = await Endpoint.open(SipSettings(listen=BOTH))
-        await hears_that_nobody_listens_and_goes_on(endpoint)
+        await scene(endpoint)
         await endpoint.aclose()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
     while Phone.bound:
         Phone.bound.pop().close()
+
+
+def test_connection_of_ours_is_closed_when_idle_and_not_before() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        far = list[asyncio.StreamWriter]()
+        server = await asyncio.start_server(lambda reader, writer: far.append(writer), TRUNK, 0)
+        flow = await endpoint.flow(Target("tcp", *server.sockets[0].getsockname()[:2]))
+        for _ in range(3):
+            await asyncio.sleep(50)
+            assert endpoint.alive(flow), "it was used"
+            endpoint.transport.send(b"\r\n\r\n", flow)
+        await asyncio.sleep(61)
+        assert not endpoint.alive(flow)
+        server.close()
+        far[0].close()
+        await asyncio.sleep(0.01)
+
+    play(scene)
 
 
 def test_tcp_connection_is_opened_once_reused_and_opened_again_after_a_loss() -> None:

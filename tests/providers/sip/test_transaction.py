@@ -560,6 +560,17 @@ def test_flood_of_requests_takes_no_more_memory(wire: Wire, monkeypatch: pytest.
     assert layer.open == 0 and not layer._older and wire.timers == []
 
 
+def test_of_the_invites_of_a_dialog_only_the_last_is_kept(wire: Wire) -> None:
+    for number in range(1, 20):
+        again = wire.invited(request("INVITE", branch=f"i{number}", number=number, To="<sip:b@192.0.2.9>;tag=x"))
+        again.respond(reply(again.request, 200, to_tag="x"))
+        assert wire.layer.open == 1
+    for dialog in ("y", "z"):
+        wire.invited(request("INVITE", branch=dialog, To=f"<sip:b@192.0.2.9>;tag={dialog}"))
+    wire.invited(request("INVITE", branch="zz", number=2, To="<sip:b@192.0.2.9>;tag=z"))
+    assert wire.layer.open == 4, "of other dialogs, and those without an answer"
+
+
 def test_timer_j_is_zero_over_tcp(wire: Wire) -> None:
     options = wire.invited(request("OPTIONS", branch="a"), TCP)
     options.respond(reply(options.request, 200, to_tag="x"))

@@ -342,6 +342,11 @@ class TransactionLayer:
                 transaction.respond(reply(message, 482, to_tag=self.token()))
                 return None
             self._merged[path] = transaction
+        elif method == "INVITE":  # who goes on has our answer to the one before, of which nothing needs to be kept
+            dialog = (message.call_id, message.from_.tag, message.to.tag)
+            if (before := self._merged.get(dialog)) is not None and before.accepted:
+                before._end()
+            self._merged[dialog] = transaction
         return transaction
 
     def pending(self, cancel: Request, flow: Flow) -> bool:

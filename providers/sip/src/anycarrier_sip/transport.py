@@ -136,7 +136,7 @@ class Transport:
         except BlockingIOError:
             pass  # a full buffer loses it, as the network may; it is repeated
         except OSError:  # perhaps about an earlier one, to somebody else
-            self._read_on(sock, flow.local)
+            self.loop.call_soon(self._read_on, sock, flow.local)
             with contextlib.suppress(BlockingIOError):
                 sock.sendto(data, flow.remote)
 
@@ -170,35 +170,36 @@ class Transport:
     # --- UDP ----------------------------------------------------------------------------------------------------
 
     def _datagrams(self, sock: socket.socket, local: tuple[str, int]) -> None:
-        heard = 0
+        stopped, heard = sys.platform == "linux" and self._read_errors(sock), 0
         for _ in range(BURST):
             try:
                 size, remote = sock.recvfrom_into(self._buffer)
-            except OSError as nothing:
-                self._read_errors(sock, local)
-                if isinstance(nothing, BlockingIOError):
-                    return
-                self._read_on(sock, local)
+            except BlockingIOError:
+                break
+            except OSError:  # about something we sent earlier
+                stopped = True
                 continue
             if self.guard.datagram(remote[0], self.loop.time()):
                 self.received(bytes(self._buffer[:size]), Flow("udp", local, remote[:2]))
                 heard += 1
                 if heard == HEARD:
-                    return
+                    break
+        if stopped:
+            self._read_on(sock, local)
 
-    def _read_errors(self, sock: socket.socket, local: tuple[str, int]) -> None:
-        """What hosts and routers say of datagrams of ours (ICMP): RFC 3261, 18.4."""
-        for _ in range(BURST if sys.platform == "linux" else 0):
+    def _read_errors(self, sock: socket.socket) -> bool:
+        """What hosts and routers say of datagrams of ours (ICMP): RFC 3261, 18.4. Whether they said anything."""
+        for read in range(BURST):
             try:
                 datagram, told, _, _ = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
             except OSError:
-                return
-            self._read_on(sock, local)
+                return read > 0
             if any(struct.unpack_from("=I", one)[0] in UNREACHABLE for _, _, one in told):
                 self.unreachable(datagram)
+        return True
 
     def _read_on(self, sock: socket.socket, local: tuple[str, int]) -> None:
-        """uvloop reads no more from a socket that reported an error."""
+        """uvloop reads no more from a socket that reported an error, and calls back once."""
         if self._udp.get(local) is sock:
             self.loop.remove_reader(sock)
             self.loop.add_reader(sock, self._datagrams, sock, local)
