@@ -464,3 +464,33 @@ def test_challenges_tell_them_apart_if_both_challenge() -> None:
     for mine, other in ((login, {}), ({}, login)):
         with pytest.raises(ConfigurationError):
             refuse_overlap(trunk(**mine), [trunk(**other)])
+
+
+def test_p2_nobody_learns_which_names_there_are() -> None:
+    async def play(wire: Wire, trunk: Softphones) -> None:
+        told = []
+        for number, name in enumerate(("alice", "bob", "nobody")):
+            phone = Phone(wire, name, "guess", address=f"203.0.113.{number}")
+            phone.call_id, phone.contact = "c", "<sip:x@10.0.0.2>"
+            login = phone.authorization(phone.challenged(), "REGISTER")
+            [answer] = phone.send("REGISTER", login, f"Contact: {phone.contact}")
+            told.append((answer.status, answer.phrase, [name for name, _ in answer.headers.items()]))
+        assert told[0] == told[1] == told[2]
+
+    on_softphones(play)
+
+
+def test_p2_a_login_that_was_heard_on_the_way_is_not_used_again() -> None:
+    async def play(wire: Wire, trunk: Softphones) -> None:
+        alice = Phone(wire)
+        login = alice.authorization(alice.challenged(), "REGISTER")
+        [taken] = alice.send("REGISTER", login, f"Contact: {alice.contact}")
+        thief = Phone(wire)  # behind the same NAT
+        thief.flow, thief.call_id = alice.flow, "other"
+        [again] = thief.send("REGISTER", login, "Contact: <sip:thief@203.0.113.5:9>")
+        [call] = thief.send("INVITE", login, "Contact: <sip:thief@203.0.113.5:9>")
+        assert (taken.status, again.status, call.status) == (200, 401, 401)
+        assert len(trunk.registrar.registered()["alice"]) == 1
+        assert trunk.callers == []
+
+    on_softphones(play)
