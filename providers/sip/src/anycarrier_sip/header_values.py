@@ -58,7 +58,8 @@ _PART = {sign: re.compile(rf'(?s:(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^{sign}"<])*)') f
 
 
 def quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """Without NUL, which a quoted text may hold (RFC 4475's intmeth) and no header that we write."""
+    return '"' + text.replace("\0", "").replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _without_backslashes(text: str) -> str:
@@ -133,13 +134,13 @@ def hostport(host: str, port: int | None = None) -> str:
     return (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
 
 
-_PARAMETER, _HEADER = r"[A-Z0-9\-_.!~*'()\[\]/:&+$%]", r"[A-Z0-9\-_.!~*'()\[\]/?:+$%]"
+_PARAMETER, _HEADER = r"[A-Z0-9\-_.!~*'()\[\]/:&+$%]", r"A-Z0-9\-_.!~*'()\[\]/?:+$%"
 _URI = re.compile(
     r"(?i)(sips?):"
     r"(?:([A-Z0-9\-_.!~*'()&=+$,;?/%#]+)(?::([A-Z0-9\-_.!~*'()&=+$,%]*))?@)?"  # '#' of dial strings, though unescaped
     r"(\[[0-9A-F:.]+\]|[A-Z0-9_.\-]+)(?::([0-9]{1,5}))?"
     rf"((?:;{_PARAMETER}+(?:={_PARAMETER}*)?)*)"
-    rf"(?:\?({_HEADER}+={_HEADER}*(?:&{_HEADER}+={_HEADER}*)*))?"
+    rf"(?:\?([{_HEADER}]+=[={_HEADER}]*(?:&[{_HEADER}]+=[={_HEADER}]*)*))?"
 )
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _OTHER_SCHEME = re.compile(r"(?!(?i:sips?):)([A-Za-z][A-Za-z0-9+.\-]*):([^\s<>\"]+)")
@@ -177,7 +178,7 @@ class Uri:
             # Once each, says 19.1.1; baresip repeats a transport= that its user typed, and means no harm.
             if found.setdefault(name, value) != value:
                 raise bad("URI")
-        pairs = (part.split("=") for part in headers.split("&")) if headers else ()
+        pairs = (part.split("=", 1) for part in headers.split("&")) if headers else ()
         return cls(
             scheme.lower(), user and unquote(user), *_host_and_port(host, port), found,
             {unquote(name): unquote(value) for name, value in pairs},

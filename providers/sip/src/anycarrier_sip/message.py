@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -189,7 +190,7 @@ Message = Request | Response
 _FOLD = re.compile(r"\r\n[ \t]+")
 _PAIR = re.compile(r"\\[^\r\n]")
 _STATUS_LINE = re.compile(r"(?i)SIP/2\.0 ([1-6][0-9][0-9])(?: (.*))?")
-_REQUEST_LINE = re.compile(rf"({TOKEN.pattern}) (.*?) ?(?i:SIP)/([0-9]+\.[0-9]+\s*)")
+_REQUEST_LINE = re.compile(rf"({TOKEN.pattern})(?: (.*))? (?i:SIP)/([0-9]+\.[0-9]+\s*)")
 _ONCE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Content-Type", "Session-Expires")
 
 
@@ -212,7 +213,7 @@ def parse(data: bytes) -> Message:
     if match := _STATUS_LINE.fullmatch(start):
         message = Response(int(match[1]), match[2] or "", Headers(), body)
     elif match := _REQUEST_LINE.fullmatch(start):
-        message, version = Request(match[1], match[2], Headers(), body), match[3]
+        message, version = Request(match[1], match[2] or "", Headers(), body), match[3]
     else:
         raise SipError(0, "no SIP message")
     try:
@@ -250,12 +251,13 @@ def _check(message: Message) -> None:
         if len(headers.lines(name)) > 1:
             raise SipError(400, f"Repeated {name}")
     message.call_id, message.from_, message.to, message.cseq  # noqa: B018 reading them checks them
-    vias = headers.values("Via")
-    if isinstance(message, Response) and len(vias) > 1:
-        raise SipError(0, "a response for somebody else")  # RFC 3261, 8.1.3.3
-    if not (vias and all(map(Via.parse, vias))):
+    if not (vias := headers.values("Via")):
         raise SipError(400, "Missing Via")
     headers._fields["via"] = ("Via", vias)  # one a line, so that the top one can be taken off
+    if isinstance(message, Response) and len(vias) > 1:
+        raise SipError(400, "a response for somebody else")  # RFC 3261, 8.1.3.3
+    for via in vias:
+        Via.parse(via)
     for name in ("Contact", "Route", "Record-Route"):
         for value in headers.values(name):
             if name != "Contact" and "<" not in value:
@@ -284,35 +286,24 @@ def _number(headers: Headers, name: str, most: int) -> int:
 
 
 def reply(
-    request: Request, status: int, phrase: str | None = None, *, to_tag: str | None = None, body: bytes = b"",
+    request: Request, status: int, phrase: str | None = None, *, to_tag: str = "", body: bytes = b"",
     content_type: str = "",
 ) -> Response:  # fmt: skip
     """The response with what RFC 3261, 8.2.6 has it take from ``request``; ``to_tag`` unless To has one.
 
-    Also for the ``request`` of a :class:`SipError`: of that, only what can be printed is told again.
+    Also for the ``request`` of a :class:`SipError`. What cannot be printed is told again as a question mark.
     """
     headers = Headers()
     routes = None if 100 < status < 300 else 0
     for name, most in (("Via", None), ("From", 1), ("To", 1), ("Call-ID", 1), ("CSeq", 1), ("Record-Route", routes)):
         for value in request.headers.lines(name)[:most]:
-            if name in ("From", "To"):
-                value = _told_again(value, to_tag if name == "To" and status > 100 else None)
-            if value and not _CONTROL.search(value):
-                headers.add(name, value)
+            headers.add(name, _CONTROL.sub("?", value))
+    with suppress(SipError):
+        if to_tag and status > 100 and request.to.tag is None:
+            headers.set("To", f"{headers.get('To')};tag={to_tag}")
     if content_type:
         headers.add("Content-Type", content_type)
     return Response(status, PHRASES.get(status, "Unknown") if phrase is None else phrase, headers, body)
-
-
-def _told_again(value: str, tag: str | None) -> str:
-    """From or To, without a name that holds control characters, and with ``tag`` where it has none."""
-    try:
-        address = NameAddr.parse(value)
-    except SipError:
-        return value
-    if _CONTROL.search(value):
-        value = str(NameAddr("", address.uri, address.parameters))
-    return f"{value};tag={tag}" if tag and address.tag is None else value
 
 
 _PING = b"\r\n\r\n"
