@@ -26,6 +26,14 @@ KNOWN_OPTIONS = frozenset(
 )
 """Option tags (IANA) that a 420 names; what else was asked for is not repeated (P9)."""
 
+TOLD = {
+    200: {"Allow": ALLOW, "Supported": ", ".join(SUPPORTED), "Accept": "application/sdp"},
+    405: {"Allow": ALLOW},
+    415: {"Accept": "application/sdp"},
+    422: {"Min-SE": str(MIN_SE)},
+}
+"""Headers that go with a status."""
+
 
 class CallLeg:
     """One side of a call: ours. Requests go to where the far end's come from, unless it names another place."""
@@ -233,17 +241,9 @@ def bare_reply(
     """A response without a body, with the headers that go with its status. Nothing that came is told again but what a
     response must repeat (P9)."""
     response = reply(request, status, phrase, to_tag=tag)
-    told = dict(headers)
-    if status in (200, 405):
-        told["Allow"] = ALLOW
-    if status == 200:
-        told |= {"Supported": ", ".join(SUPPORTED), "Accept": "application/sdp"}
-    if status == 415:
-        told.setdefault("Accept", "application/sdp")
+    told = {**TOLD.get(status, {}), **headers}
     if status == 420:
         told["Unsupported"] = ", ".join(sorted(options_of(request, "Require") & KNOWN_OPTIONS)) or "unknown"
-    if status == 422:
-        told["Min-SE"] = str(MIN_SE)
     if status == 500:
         told["Retry-After"] = str(random.randint(0, 10))  # noqa: S311  RFC 3261, 14.2
     for name, value in told.items():

@@ -17,6 +17,7 @@ SUPPORTED = ("100rel", "timer", "replaces")
 MIN_SE = 90
 """Seconds of the shortest session timer that we take, and RFC 4028 allows."""
 
+
 @dataclass(slots=True)
 class Dialog:
     """One dialog; ``caller``: we began it. While nobody has answered our INVITE, ``remote`` has no tag."""

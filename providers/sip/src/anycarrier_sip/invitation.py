@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from anycarrier.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
@@ -202,10 +203,10 @@ class Outbound(SipCall):
 
     def _heard(self, response: Response) -> None:
         current = self.invite is not None and response.cseq.number == self.invite.request.cseq.number
-        if 200 <= response.status < 300:
-            self._accepted(response, current)
-        elif response.status < 200 and current and not self.call.ended:
+        if response.status < 200 and current and not self.call.ended:
             self._provisional(response)
+        elif 200 <= response.status < 300:
+            self._accepted(response, current)
 
     def _fork(self, response: Response) -> Fork:
         tag = response.to.tag or ""
@@ -273,12 +274,13 @@ class Outbound(SipCall):
 
     def _failed(self, outcome: Response | str) -> None:
         """Nobody answered: say why."""
-        status, words, cause, retry = None, None, None, None
+        status = words = cause = None
+        rate_limited = False
         if isinstance(outcome, Response) and outcome.status >= 300:  # a 2xx that crossed our CANCEL says nothing
             status, reasons = outcome.status, outcome.headers.values("Reason")
             cause, words = cause_of(reasons), words_of(outcome.phrase, reasons)
-            retry = seconds_of(outcome, "Retry-After")
-        reason = reason_before_answer(status, cause=cause, rang=self._rang, retry_after=retry is not None)
+            rate_limited = seconds_of(outcome, "Retry-After") is not None
+        reason = reason_before_answer(status, cause=cause, rang=self._rang, retry_after=rate_limited)
         if self._ending is not None:
             reason = self._ending
         elif isinstance(outcome, Response) and reason in RAISED:
@@ -326,7 +328,7 @@ class Inbound(SipCall):
         self._wants_reliable = "100rel" in options_of(tx.request, "Require")
         check_described(tx.request)
         self._timer = SessionTimer.asked(tx.request)
-        tx.on_cancel = self._canceled
+        tx.on_cancel = partial(self.refuse, 487, EndReason.CANCELED)
         self.attach(tx.flow)
         self.alarm("ringing", RING_LIMIT, lambda: self.refuse(480, EndReason.NO_ANSWER))
 
@@ -352,8 +354,7 @@ class Inbound(SipCall):
         try:
             media = await self.trunk.open_media(self, self._tx.flow)
         except PortsExhausted:
-            headers = {"Retry-After": str(RETRY_AFTER)}
-            self.refuse(503, EndReason.PROVIDER_UNAVAILABLE, **headers)  # for this process, not for everybody
+            self.refuse(503, EndReason.PROVIDER_UNAVAILABLE, **{"Retry-After": str(RETRY_AFTER)})  # another has some
             raise
         if self.closed:  # taken back meanwhile
             return await media.close()
@@ -388,13 +389,10 @@ class Inbound(SipCall):
             status, phrase = REFUSALS[EndReason.REJECTED]
             self.refuse(status, reason, phrase)
 
-    def _canceled(self) -> None:
-        self.refuse(487, EndReason.CANCELED)
-
     def _bye_came(self, tx: ServerTransaction, dialog: Dialog) -> None:
         if self.answered:
             return super()._bye_came(tx, dialog)
-        self._canceled()
+        self.refuse(487, EndReason.CANCELED)
         self.answer(tx, 200)
 
 

@@ -51,30 +51,30 @@ class SipListener:
     """A credential's listener, and its :class:`anycarrier_sip.endpoint.Trunk`."""
 
     def __init__(self, provider: SipProvider, desk: Desk) -> None:
-        self.provider = provider
-        self.credential = provider.credential
-        self.preset = self.credential.trunk
+        self.provider, self.desk = provider, desk
+        self.credential = credential = provider.credential
+        self.preset = credential.trunk
         self.host = self.preset.host or ""
-        self.desk = desk
         self.settings = desk.settings(SipSettings)
-        self.contact_user = self.credential.contact_user or secrets.token_hex(8)
-        self.peers: Sequence[Network] = self.credential.networks
-        self.own_user = self.credential.contact_user is not None or self.preset.registers
-        self.from_anywhere = self.credential.preset == "softphones"
-        self.challenges = self.from_anywhere or self.credential.challenge
+        self.ours = self.settings.public_address or self.settings.bindings[0].host
+        """Our own host, as others see it."""
+        self.contact_user = credential.contact_user or secrets.token_hex(8)
+        self.peers: Sequence[Network] = credential.networks
+        self.own_user = credential.contact_user is not None or self.preset.registers
+        self.from_anywhere = credential.preset == "softphones"
+        self.challenges = self.from_anywhere or credential.challenge
         self.endpoint: Endpoint
         self.running = False
         self.standing: Standing | None = None
-        """How the carrier takes us: :attr:`Registration.status`; None where there is nobody to ask."""
+        """How the carrier takes us; None where there is nobody to ask."""
         self.registrar: Registrar | None = None
         """The phones of ``softphones``."""
         self.calls: dict[str, SipCall] = {}
         self._ended: OrderedDict[str, tuple[float, Call]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held = AsyncExitStack()
-        password = self.credential.password
-        user = self.credential.auth_username or self.credential.username
-        self.digest = DigestClient(user, password.get_secret_value()) if user and password else None
+        user, password = credential.auth_username or credential.username, credential.password
+        self._digest = DigestClient(user, password.get_secret_value()) if user and password else None
 
     # --- coming and going -------------------------------------------------------------------------------------------
 
@@ -106,36 +106,28 @@ class SipListener:
         self.running = False
         for call in list(self.calls.values()):
             call.hang_up(EndReason.API_STOP)
-        await self._work()
-        if unsettled := [leg for leg in self._legs() if not leg.settled.is_set()]:
-            for leg in unsettled:  # no ACK has come: a BYE goes out all the same
+        for _ in range(2):
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=STOP_PATIENCE)
+            legs = [leg for leg in self.endpoint.dialogs.values() if isinstance(leg, CallLeg) and leg.trunk is self]
+            if all(leg.settled.is_set() for leg in legs):
+                break
+            for leg in legs:  # no ACK has come: a BYE goes out all the same
                 leg.settle()
-            await self._work()
         for call in list(self.calls.values()):  # whose CANCEL has no answer yet
             call.end(EndReason.CANCELED)
-        for leg in self._legs():
+        for leg in legs:
             leg.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._held.aclose()
 
-    def _legs(self) -> list[CallLeg]:
-        """The dialogs in which something may still be said, also of calls that are over."""
-        every = (leg for leg in self.endpoint.dialogs.values() if isinstance(leg, CallLeg))
-        return [leg for leg in every if leg.trunk is self]
-
-    async def _work(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_PATIENCE)
-
     def resolved(self, addresses: Collection[str]) -> None:
         """The addresses of the carrier's host are peers: calls come from there."""
-        before, peers = self.peers, tuple(dict.fromkeys([*self.credential.networks, *map(ip_network, addresses)]))
-        if peers == before:
-            return
-        self.peers = peers
-        if self not in self.endpoint.trunks:
+        before, known = self.peers, self in self.endpoint.trunks
+        self.peers = tuple(dict.fromkeys([*self.credential.networks, *map(ip_network, addresses)]))
+        if self.peers == before or not known:
             return
         self.endpoint.unregister(self)
         try:
@@ -161,9 +153,8 @@ class SipListener:
 
     def wants(self, request: Request, flow: Flow) -> bool:
         """Whether a call from a peer is for one of our numbers; who is challenged first hears nothing of them."""
-        if self.challenges:
-            return True
-        return self._called(request).to in self.credential.numbers or not self.credential.numbers
+        numbers = self.credential.numbers
+        return self.challenges or not numbers or self._called(request).to in numbers
 
     def recognizes(self, request: Request, flow: Flow) -> bool:
         """Whether the request shows a login of ours, or comes from a phone of ours."""
@@ -177,12 +168,12 @@ class SipListener:
 
     def invited(self, tx: ServerTransaction) -> None:
         """A call comes in."""
-        credential, who = self.credential, None
+        who = None
         if self.registrar is not None:
             if (user := self.registrar.caller(tx)) is None:
                 return
             who = Caller(user.number or f"sip:{user.name}@{self.ours}", user.name)
-        if credential.challenge and admit(self.endpoint, tx, self._password) is None:
+        if self.credential.challenge and admit(self.endpoint, tx, self._password) is None:
             return
         try:
             self._invited(tx, who)
@@ -213,14 +204,9 @@ class SipListener:
         call = Inbound(self, self._new_call(Direction.INBOUND, CallStatus.RINGING, who.number, to.to), tx)
         self.calls[call.call.id] = call
         event = IncomingCall(
-            call=call.call,
-            call_id=call.call.id,
-            event_id=f"{call.call.id}:invite",
-            verified=who.verified,
-            forwarded_from=to.forwarded_from,
-            headers=headers_of(dict(request.headers.items())),
-            raw=call.call.raw,
-        )
+            call=call.call, call_id=call.call.id, event_id=f"{call.call.id}:invite", raw=call.call.raw,
+            verified=who.verified, forwarded_from=to.forwarded_from, headers=headers_of(dict(request.headers.items())),
+        )  # fmt: skip
         self.spawn(self._announce(call, event), f"announce sip call {call.call.id}")
 
     async def _announce(self, call: Inbound, event: IncomingCall) -> None:
@@ -233,15 +219,9 @@ class SipListener:
 
     def _new_call(self, direction: Direction, status: CallStatus, from_: str, to: str, reference: str = "") -> Call:
         return Call(
-            id="sip_" + secrets.token_hex(12),
-            provider=self.provider.name,
-            direction=direction,
-            from_=from_,
-            to=to,
-            status=status,
-            reference=reference,
-            created_at=datetime.now(UTC),
-        )
+            id="sip_" + secrets.token_hex(12), provider=self.provider.name, direction=direction, from_=from_, to=to,
+            status=status, reference=reference, created_at=datetime.now(UTC),
+        )  # fmt: skip
 
     def _replaced(self, tx: ServerTransaction, header: str) -> None:
         """An INVITE that takes over one of our calls (RFC 3891): of this credential's only (P3)."""
@@ -259,12 +239,12 @@ class SipListener:
 
     def requested(self, tx: ServerTransaction) -> None:
         """Anything else outside a dialog: only OPTIONS has an answer (P3), and REGISTER of a softphone."""
-        if tx.request.method == "REGISTER" and self.registrar is not None:
+        method = tx.request.method
+        if method == "REGISTER" and self.registrar is not None:
             return self.registrar.register(tx)
-        status = {"OPTIONS": 200, "REFER": 603, "NOTIFY": 481, "BYE": 481, "INFO": 481, "UPDATE": 481, "PRACK": 481}
-        if unsupported(tx.request):
-            return self._respond(tx, 420)
-        self._respond(tx, status.get(tx.request.method, 405 if tx.request.method in METHODS else 501))
+        status = {"OPTIONS": 200, "REFER": 603, **dict.fromkeys(("NOTIFY", "BYE", "INFO", "UPDATE", "PRACK"), 481)}
+        otherwise = 405 if method in METHODS else 501
+        self._respond(tx, 420 if unsupported(tx.request) else status.get(method, otherwise))
 
     def _called(self, request: Request) -> Any:
         credential = self.credential
@@ -281,11 +261,7 @@ class SipListener:
     def known(self, call_id: str) -> Call:
         """How the call stands, up to ten minutes after its end; ``CallElsewhere``."""
         self._forget()
-        if (call := self.calls.get(call_id)) is not None:
-            return call.call
-        if call_id in self._ended:
-            return self._ended[call_id][1]
-        raise CallElsewhere(self.provider.name, "fetch_call", call_id)
+        return self._ended[call_id][1] if call_id in self._ended else self.call(call_id, "fetch_call").call
 
     def has_ended(self, call_id: str) -> bool:
         """Whether the call was here, and is over."""
@@ -299,37 +275,28 @@ class SipListener:
         self.spawn(outbound.place(), f"place sip call {call.id}")
         return outbound
 
-    @property
-    def hop(self) -> Uri:
-        """The carrier."""
-        return Uri("sip", None, self.host, self.preset.port)
-
     def uri_of(self, to: str) -> Uri:
         """The Request-URI for a number at the carrier, or the ``sip:`` address as it is."""
         if is_sip(to):
             return Uri.parse(str(SipAddress.parse(to)))
         return address_of(to, self.preset, self.credential.country, self.host or self.ours)
 
-    @property
-    def ours(self) -> str:
-        """Our own host, as others see it."""
-        return self.settings.public_address or self.settings.bindings[0].host
-
-    def identity(self, number: str, **options: Any) -> tuple[NameAddr, list[tuple[str, str]]]:
+    def identity(self, number: str) -> tuple[NameAddr, list[tuple[str, str]]]:
         """From, and the other headers that tell who calls."""
-        host = self.host or self.ours
-        told = identity_headers(number, trunk=self.preset, country=self.credential.country, host=host, **options)
-        return NameAddr.parse(told[0][1]), told[1:]
+        host, country = self.host or self.ours, self.credential.country
+        (_, from_), *others = identity_headers(number, trunk=self.preset, country=country, host=host)
+        return NameAddr.parse(from_), others
 
     def _destination(self, request: DialRequest) -> Destination:
         local, headers = self.identity(request.caller_id or request.from_)
+        carrier, port = Uri("sip", None, self.host, self.preset.port), self.preset.port
         if self.registrar is not None:
             contact, phone = self.registrar.ways(request.to)[0]
-            return Destination(contact, local, headers, self.hop, None, phone)
+            return Destination(contact, local, headers, carrier, None, phone)
         uri = self.uri_of(request.to)
-        ours = not is_sip(request.to) or (uri.host == self.host and uri.port in (None, self.preset.port))
-        transport = self.preset.transport if ours else uri.parameters.get("transport")
-        return Destination(str(uri), local, headers, self.hop if ours else uri, transport)
+        if not is_sip(request.to) or (uri.host == self.host and uri.port in (None, port)):
+            return Destination(str(uri), local, headers, carrier, self.preset.transport)
+        return Destination(str(uri), local, headers, uri, uri.parameters.get("transport"))
 
     # --- what calls ask ---------------------------------------------------------------------------------------------
 
@@ -339,19 +306,16 @@ class SipListener:
         behind_nat: tuple[object, ...] = ()
         if self.from_anywhere:  # a softphone sends from where it signals, one on this machine from any address of it
             behind_nat = (flow.remote[0], *(LOOPBACK if ip_address(flow.local[0]).is_loopback else ()))
+        address, networks = self.settings.public_address or flow.local[0], (*self.preset.media, *behind_nat)
         return await RtpStream.open(
-            pacer=self.endpoint.pacer,
-            ports=self.endpoint.ports,
-            bind_host=flow.local[0],
-            advertised_host=self.settings.public_address or flow.local[0],
-            srtp=self.preset.srtp if secure else "off",
-            call_id=call.call.id,
-            media_networks=tuple(ip_network(str(one)) for one in (*self.preset.media, *behind_nat)),
-        )
+            pacer=self.endpoint.pacer, ports=self.endpoint.ports, bind_host=flow.local[0], advertised_host=address,
+            srtp=self.preset.srtp if secure else "off", call_id=call.call.id,
+            media_networks=tuple(ip_network(str(one)) for one in networks),
+        )  # fmt: skip
 
     def authorize(self, request: Request, response: Response) -> bool:
         """Answer a challenge in ``request``; False where that was done, or there is no password."""
-        return self.digest is not None and self.digest.authorize(request, response, self.endpoint.now())
+        return self._digest is not None and self._digest.authorize(request, response, self.endpoint.now())
 
     def over(self, call: SipCall) -> None:
         """The call has ended: remember how."""
@@ -366,12 +330,11 @@ class SipListener:
         while self._ended and (len(self._ended) > MOST_REMEMBERED or next(iter(self._ended.values()))[0] < oldest):
             self._ended.popitem(last=False)
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do ``work`` beside; what it raises is logged."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
-        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -153,28 +153,18 @@ class SipProvider(Provider):
         return self.listener.known(call_id)
 
     async def transfer(
-        self,
-        call_id: str,
-        to: str,
-        *,
-        caller_id: str | None = None,
-        status_url: str = "",
-        headers: Mapping[str, str] | None = None,
-        replaces: str | None = None,
-    ) -> None:
+        self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
+        headers: Mapping[str, str] | None = None, replaces: str | None = None,
+    ) -> None:  # fmt: skip
         """REFER. ``replaces``: the call whose far end takes this one over (attended)."""
         listener = self.listener
         call = listener.call(call_id, "transfer")
-        target = listener.uri_of(to)
-        if replaces is not None:
-            target = replacing(listener.call(replaces, "transfer").dialog)
-        target = target.with_headers(headers or {})
-        by, _ = listener.identity(caller_id or call.call.line_number)
-        told = {"Referred-By": str(by)}
-        if listener.preset.transfer_diversion:
-            told["Diversion"] = str(by)
         if not call.answered:
             raise self.error("transfer", 481, message="the call is not up")
+        other = listener.call(replaces, "transfer").dialog if replaces is not None else None
+        target = (listener.uri_of(to) if other is None else replacing(other)).with_headers(headers or {})
+        by, _ = listener.identity(caller_id or call.call.line_number)
+        told = {"Referred-By": str(by)} | ({"Diversion": str(by)} if listener.preset.transfer_diversion else {})
         await Referral(call).ask(str(NameAddr("", target)), told)
 
     async def send_digits(self, call_id: str, digits: str) -> None:
@@ -190,24 +180,18 @@ class SipProvider(Provider):
 
     def refused(self, operation: str, response: Response, kind: type[ProviderError] | None = None) -> ProviderError:
         """The error for a final response to a request of ours."""
-        next_step = None
+        message, next_step = f"{response.status} {response.phrase}", None
         if response.status in (401, 407):
-            kind = AuthenticationFailed
-            user = self.credential.auth_username or self.credential.username
+            kind, user = AuthenticationFailed, self.credential.auth_username or self.credential.username
             message = f"the registrar refused the password of user {user}" if user else "the carrier wants a password"
             next_step = "Check username and password of the credential, and whether the carrier knows our address."
-        else:
-            kind = InsufficientFunds if response.status == 402 else kind
-            message = f"{response.status} {response.phrase}"
+        elif response.status == 402:
+            kind = InsufficientFunds
         retry = seconds_of(response, "Retry-After")
+        headers = {"retry-after": str(retry)} if retry is not None else None
         return self.error(
-            operation,
-            response.status,
-            message=message,
-            headers={"retry-after": str(retry)} if retry is not None else None,
-            kind=kind,
-            next_step=next_step,
-        )
+            operation, response.status, message=message, headers=headers, kind=kind, next_step=next_step
+        )  # fmt: skip
 
     def unsent(self, why: str) -> ProviderUnavailable:
         """The error where nobody could be reached."""

@@ -28,6 +28,10 @@ class SessionTimer:
     ours: bool
 
     @property
+    def refresh_after(self) -> float:
+        return self.interval / 2
+
+    @property
     def over_after(self) -> float:
         """Seconds after which a session that was not refreshed is hung up."""
         return self.interval - min(32.0, self.interval / 3)
@@ -65,7 +69,7 @@ def keep(call: SipCall, timer: SessionTimer | None) -> None:
     if timer is None or call.call.ended:
         return
     if timer.ours:
-        call.alarm("refresh", timer.interval / 2, lambda: call.spawn(_refresh(call, timer.interval)))
+        call.alarm("refresh", timer.refresh_after, lambda: call.spawn(_refresh(call, timer.interval)))
     call.alarm("expiry", timer.over_after, lambda: call.hang_up(EndReason.MEDIA_ERROR))
 
 

@@ -32,7 +32,7 @@ from softphone import softphone
 
 from anycarrier import CallStatus, EndReason, IncomingCall, LeaveRinging, Line, Route
 from anycarrier.events import HoldChanged
-from anycarrier_sip.dialog import SessionTimer
+from anycarrier_sip.session_timer import SessionTimer
 
 KEPT = "us,them,via,cseq"
 
