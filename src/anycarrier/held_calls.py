@@ -38,7 +38,8 @@ class HeldCalls:
     def note(self, call: Call) -> None:
         """The call is like this now."""
         mine = call.owner == self._board.owner and bool(call.id)
-        if not mine or call.ended or call.intent is not None:
+        # One that was handed on outlives our side's wish to leave it: another process may stop it yet.
+        if not mine or call.ended or (call.intent is not None and not call.handed_on):
             self._held.discard(call.reference)
         elif Capability.LISTEN in plugins.get_provider(call.provider).capabilities:
             self._held.add(call.reference)

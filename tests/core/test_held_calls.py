@@ -253,13 +253,18 @@ async def test_a_hang_up_for_another_process_that_fails_is_tried_again_by_the_wa
     assert (await processes.holder.wait_for(call, timeout=60)).reason is EndReason.API_STOP
 
 
-async def test_a_call_that_was_handed_on_is_hung_up_for_a_stop_only(processes: Processes) -> None:
+@pytest.mark.parametrize("left", ["holder", "other"])
+async def test_a_call_that_was_handed_on_is_hung_up_for_a_stop_only(processes: Processes, left: str) -> None:
+    """Also where its agent has left it already, in whatever process."""
     call = await processes.answered()
     handed_on = {"transfer": TransferStatus.REQUESTED}
     await processes.holder.switchboard.update(call.reference, lambda c: c.model_copy(update=handed_on))
-    await processes.other.hang_up(call.reference, EndReason.AGENT_HANGUP)
+    await getattr(processes, left).hang_up(call.reference, EndReason.AGENT_HANGUP)
     await asyncio.sleep(EVERY * 3)
     assert not Holding.hung_up
+    await processes.other.hang_up(call.reference)
+    assert (await processes.holder.wait_for(call, timeout=EVERY * 1.5)).reason is EndReason.API_STOP
+    assert Holding.hung_up == [LEG]
 
 
 async def test_a_call_that_the_book_has_ended_by_mistake_is_ended_here(fake_plugins: None) -> None:
