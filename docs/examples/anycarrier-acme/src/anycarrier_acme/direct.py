@@ -87,7 +87,7 @@ class DirectListener:
                 pass
         del self.calls[call.id]
         over = call.model_copy(update={"status": CallStatus.ENDED, "reason": EndReason.USER_HANGUP})
-        await self.desk.event(events.CallProgress(call=over, call_id=call.id, event_id=f"{call.id}:over"))
+        self.desk.tell(events.CallProgress(call=over, call_id=call.id, event_id=f"{call.id}:over"))
         connection.over.set()
 
 
