@@ -127,7 +127,7 @@ class Sandboxes:
         for name in first_start.trial_phones(resources.settings, given):
             rows = await resources.store.credentials.list(workspace.id, provider=name)
             row = next((row for row in rows if row.name == f"{name} phone"), None)
-            password = SecretStr(secrets.token_urlsafe(9)) if row is None else resources.store.credentials.held(row)[0]
+            password = SecretStr(secrets.token_hex(8)) if row is None else resources.store.credentials.held(row)[0]
             phone = first_start.trial_phones(resources.settings, given, password.get_secret_value())[name]
             if row is None:
                 await self._connect(workspace.id, name, phone, password)
