@@ -51,6 +51,8 @@ class Line:
         self.status = 200
         self.failure: Exception | None = None
 
+    def resolved(self, addresses: object) -> None: ...
+
     def wants(self, request: Request, flow: Flow) -> bool:
         return self._wants
 

@@ -90,6 +90,8 @@ class Answers:
         self.endpoint = endpoint
         self.peers = [ip_network("127.0.0.1/32")]
 
+    def resolved(self, addresses: object) -> None: ...
+
     def wants(self, request: Request, flow: Flow) -> bool:
         return True
 

@@ -200,7 +200,7 @@ def test_a_target_that_gives_nothing_or_503_rests_and_the_next_is_asked() -> Non
     async def dead_first(wire: Wire, registration: Registration) -> None:
         wire.dead.add("198.51.100.7")
         await asyncio.sleep(6)
-        first, second = await wire.endpoint.targets(registration._login.uri, None)
+        first, second = await wire.endpoint.targets(registration.uri, None)
         assert (first.host, second.host) == ("198.51.100.8", "198.51.100.7")
         await play(wire, registration)
 
@@ -286,7 +286,7 @@ def test_a_static_peer_is_asked_each_half_minute_and_three_misses_mark_it_down()
     async def run(wire: Wire, trunk: OneTrunk) -> None:
         keepalive = standing_of(trunk, wire.endpoint)
         assert isinstance(keepalive, Keepalive)
-        resolver, uri = wire.endpoint.resolver, keepalive._login.uri
+        resolver, uri = wire.endpoint.resolver, keepalive.uri
         keepalive.start()
         await asyncio.sleep(95)
         assert [round(at) for at in wire.times("OPTIONS")] == [0, 0, 30, 30, 60, 60, 90, 90]

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -64,6 +64,9 @@ class Trunk(Protocol):
     """Networks that its calls come from, resolved hosts too. When they change, register it again."""
     from_anywhere: bool
     """True for a registrar of softphones: INVITE and REGISTER from any address are its, to be challenged (P2)."""
+
+    def resolved(self, addresses: Collection[str]) -> None:
+        """The addresses of its host, whenever they are looked up: calls come from them too."""
 
     def wants(self, request: Request, flow: Flow) -> bool:
         """Whether the request, from an address of its peers, is for this credential."""

@@ -14,9 +14,9 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -28,48 +28,35 @@ from anycarrier.errors import (
     RequestRejected,
 )
 from anycarrier_sip.credential import SipCredential
+from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestClient
-from anycarrier_sip.endpoint import Endpoint, token
+from anycarrier_sip.endpoint import Endpoint, Trunk, token
 from anycarrier_sip.message import Headers, NameAddr, Request, Response, SipError, Uri
 from anycarrier_sip.resolver import Target
 from anycarrier_sip.transaction import Flow
 
 EXPIRES = 300
 """Seconds asked of a registrar: what restarts and forgets us has us back within four minutes."""
-PATIENCE = 32.0
-"""Seconds for a registrar's answer; :data:`OTHERS` where there is another target to try."""
-OTHERS = 4.0
+PATIENCE, OTHERS = 32.0, 4.0
+"""Seconds for a registrar's answer, and where there is another target to try."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 """Seconds between attempts: doubled each time."""
 REFUSED_PAUSE = 60.0
 """The first pause after a refused password: who asks more often is taken for a guesser and locked out."""
 UNREGISTER = 2.0
-"""Seconds that :meth:`Registration.stop` waits at most."""
+"""Seconds that :meth:`Standing.stop` waits at most."""
 CRLF_EVERY = 25.0
 """Seconds between two empty datagrams that keep a NAT's mapping to us open (RFC 5626, 4.4.1)."""
-OPTIONS_EVERY, OPTIONS_PATIENCE = 30.0, 10.0
-MISSES = 3
-"""Unanswered OPTIONS after which a target is down."""
-DOWN = 120.0
-"""Seconds that a target which is down comes after all others, unless it answers before: the next OPTIONS renews it."""
+OPTIONS_EVERY, OPTIONS_PATIENCE, MISSES, DOWN = 30.0, 10.0, 3, 120.0
+"""Seconds between OPTIONS, and for an answer; how many unanswered ones put a target down: for so many seconds it comes
+after all others, unless it answers before, and the next OPTIONS renews them."""
 
 log = logging.getLogger("anycarrier")
 
 
-class Trunk(Protocol):
-    """What a standing asks of the trunk it is for."""
-
-    credential: SipCredential
-    contact_user: str
-
-    def resolved(self, addresses: Collection[str]) -> None:
-        """The addresses of the trunk's host, whenever they are looked up: calls come from them too."""
-        ...
-
-
 @dataclass
 class Status:
-    """How a trunk stands with its carrier, for people and for metrics."""
+    """How a trunk stands with its carrier, for people and for metrics. Times are the loop's."""
 
     kind: str
     """``register`` or ``options``."""
@@ -78,13 +65,11 @@ class Status:
     where: str = ""
     """The target that answered last."""
     since: float = 0.0
-    """When :attr:`state` began, by the loop's clock."""
+    """When :attr:`state` began."""
     until: float = 0.0
-    """When a registration ends, by the loop's clock."""
+    """When a registration ends."""
     problem: str = ""
     """What to do about ``down`` and ``refused``."""
-    failures: int = 0
-    """Attempts in a row without success."""
 
     def __str__(self) -> str:
         word = {"up": "registered" if self.kind == "register" else "answers", "starting": "not tried yet"}
@@ -96,68 +81,49 @@ class Login:
     """One credential's requests outside any dialog: the same Call-ID, counted, digest answered, all targets tried."""
 
     def __init__(self, endpoint: Endpoint, credential: SipCredential) -> None:
-        self.endpoint = endpoint
-        self.credential = credential
-        self.looked_up: Callable[[Collection[str]], None] = lambda addresses: None
+        self.endpoint, self.credential = endpoint, credential
         password = credential.password.get_secret_value() if credential.password is not None else ""
         self._digest = DigestClient(credential.auth_username or credential.username or "", password)
-        self._call_id = token()
-        self._tag = token()
+        self._call_id, self._tag = token(), token()
         self._cseq = random.randint(1, 10_000)  # noqa: S311
-        host, port = credential.trunk.host or "", credential.trunk.port
-        self.uri = Uri("sip", None, host, port)
-        self._us = Uri("sip", credential.username, host)
+        self.uri = Uri("sip", None, credential.trunk.host or "", credential.trunk.port)
+        self._us = Uri("sip", credential.username, self.uri.host)
 
     async def targets(self) -> list[Target]:
         """Where the host leads; ``ProviderUnavailable`` when nowhere."""
         try:
-            found = await self.endpoint.targets(self.uri, self.credential.trunk.transport)
+            return await self.endpoint.targets(self.uri, self.credential.trunk.transport)
         except ConnectionError as problem:
             raise ProviderUnavailable("sip", "connect", str(problem), sent=False) from None
-        self.looked_up([target.host for target in found])
-        return found
 
     async def ask(self, method: str, headers: Callable[[Flow], dict[str, str]]) -> tuple[Response, Target, Flow]:
         """The final response of the first target that gives one. ``ProviderUnavailable`` when none does."""
         why, targets = "", await self.targets()
         for target in targets:
-            patience = PATIENCE if target is targets[-1] else OTHERS
+            last = target is targets[-1]
             try:
                 flow = await self.endpoint.flow(target)
-                response = await self._asked(method, headers(flow), flow, patience)
+                response = await self._ask(method, headers(flow), flow, PATIENCE if last else OTHERS)
             except ConnectionError as failure:
                 why = str(failure)
-                self.endpoint.resolver.rest(target)
                 continue
-            if response.status != 503:
-                self.endpoint.resolver.wake(target)
-                return response, target, flow
-            self.endpoint.resolver.rest(target, _seconds(response, "Retry-After") or 30)
-            if target is targets[-1]:
+            if response.status != 503 or last:
                 return response, target, flow
         step = f"Check that {targets[-1]} is right, and that a firewall lets our packets and its answers through."
         raise ProviderUnavailable("sip", method.lower(), why, next_step=step)
 
-    async def ask_one(self, method: str, target: Target, patience: float) -> Response | None:
-        """One request to one target, challenges unanswered; None when nothing comes back."""
-        try:
-            flow = await self.endpoint.flow(target)
-            return await self._sent(self._request(method, {}), flow, patience)
-        except ConnectionError:
-            return None
-
-    async def _asked(self, method: str, headers: dict[str, str], flow: Flow, patience: float) -> Response:
-        request = self._request(method, headers)
-        self._digest.prepare(request, self.endpoint.now())
+    async def _ask(self, method: str, headers: dict[str, str], flow: Flow, patience: float) -> Response:
+        request, now = self.request(method, headers), self.endpoint.now
+        self._digest.prepare(request, now())
         while True:
-            response = await self._sent(request, flow, patience)
-            if response.status not in (401, 407) or not self._digest.authorize(request, response, self.endpoint.now()):
-                self._digest.succeeded(response, self.endpoint.now())
+            response = await self.send(request, flow, patience)
+            if response.status not in (401, 407) or not self._digest.authorize(request, response, now()):
+                self._digest.succeeded(response, now())
                 return response
             self._cseq += 1
             request.headers.set("CSeq", f"{self._cseq} {method}")
 
-    async def _sent(self, request: Request, flow: Flow, patience: float) -> Response:
+    async def send(self, request: Request, flow: Flow, patience: float) -> Response:
         """The final response; ``ConnectionError`` says what came instead."""
         done: asyncio.Future[Response] = self.endpoint.loop.create_future()
 
@@ -172,7 +138,8 @@ class Login:
         self.endpoint.request(request, flow, on_response=responded, on_failure=failed, timeout=patience)
         return await done
 
-    def _request(self, method: str, headers: dict[str, str]) -> Request:
+    def request(self, method: str, headers: dict[str, str]) -> Request:
+        """The next one."""
         self._cseq += 1
         to = self._us if method == "REGISTER" else Uri("sip", None, self.uri.host)
         written = {
@@ -203,7 +170,7 @@ class Login:
         elif status == 404:
             kind, text, step = NotFound, f"it knows no user {user!r}", "Check username and host."
         elif status == 429 or (status == 503 and "Retry-After" in response.headers):
-            kind, told = RateLimited, {"retry_after": _seconds(response, "Retry-After")}
+            kind, told = RateLimited, {"retry_after": seconds_of(response, "Retry-After")}
         return kind("sip", operation, text, status=status, next_step=step, **told)
 
 
@@ -224,41 +191,74 @@ async def check_login(endpoint: Endpoint, credential: SipCredential) -> str:
     return account
 
 
-class Registration:
-    """Keeps a trunk registered until :meth:`stop`: refreshed in time, again at once when its connection is lost."""
+class Standing(Login):
+    """Keeps one up until :meth:`stop`."""
+
+    kind: str
 
     def __init__(self, trunk: Trunk, endpoint: Endpoint) -> None:
-        self.status = Status("register", since=endpoint.now())
-        self._trunk = trunk
-        self._endpoint = endpoint
-        self._login = Login(endpoint, trunk.credential)
-        self._login.looked_up = trunk.resolved
-        self._expires = EXPIRES
-        self._flow: Flow | None = None
-        self._again = asyncio.Event()
+        super().__init__(endpoint, trunk.credential)
+        self.trunk = trunk
+        self.status = Status(self.kind, since=endpoint.now())
+        self.misses: dict[Target, int] = {}
+        """Unanswered OPTIONS in a row, by target."""
         self._tasks: list[asyncio.Task[None]] = []
+
+    async def targets(self) -> list[Target]:
+        found = await super().targets()
+        self.trunk.resolved([target.host for target in found])
+        return found
 
     async def look_up(self) -> None:
         """Tell the trunk what its host resolves to; nothing if DNS does not say."""
         with contextlib.suppress(ProviderError):
-            await self._login.targets()
+            await self.targets()
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._endpoint.losses.append(self._lost)
-        self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._keep_alive())]
+        self._tasks = [asyncio.create_task(self._keep())]
+
+    async def stop(self) -> None:
+        """End."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._move("stopped")
+
+    async def _keep(self) -> None:
+        raise NotImplementedError
+
+    def _move(self, state: str, problem: str = "", **more: Any) -> None:
+        since = self.status.since if self.status.state == state else self.endpoint.now()
+        self.status = replace(self.status, state=state, since=since, problem=problem, **more)
+
+
+class Registration(Standing):
+    """Registered: refreshed in time, again at once when its connection is lost."""
+
+    kind = "register"
+
+    def __init__(self, trunk: Trunk, endpoint: Endpoint) -> None:
+        super().__init__(trunk, endpoint)
+        self._expires = EXPIRES
+        self._flow: Flow | None = None
+        self._again = asyncio.Event()
+
+    def start(self) -> None:
+        super().start()
+        self.endpoint.losses.append(self._lost)
+        self._tasks.append(asyncio.create_task(self._keep_alive()))
 
     async def stop(self) -> None:
         """Give the registration up, within :data:`UNREGISTER` seconds, answered or not."""
-        if self._lost in self._endpoint.losses:
-            self._endpoint.losses.remove(self._lost)
-        await _ended(self._tasks)
+        if self._lost in self.endpoint.losses:
+            self.endpoint.losses.remove(self._lost)
+        await super().stop()
         if self._flow is not None:
             with contextlib.suppress(TimeoutError, ProviderError):  # then it ends by itself
                 async with asyncio.timeout(UNREGISTER):
                     await self._register(0)
-            self._release()
-        _move(self.status, "stopped", self._endpoint.now())
+            self._hold(None)
 
     async def _keep(self) -> None:
         pause = FIRST_PAUSE
@@ -268,10 +268,13 @@ class Registration:
                 granted = await self._register(self._expires)
             except ProviderError as problem:
                 refused = isinstance(problem, AuthenticationFailed | PermissionDenied | NotFound)
-                first, pause = max(pause, REFUSED_PAUSE if refused else FIRST_PAUSE), min(2 * pause, LONGEST_PAUSE)
-                self._failed(problem, refused)
-                told = problem.retry_after if isinstance(problem, RateLimited) else None
-                await asyncio.sleep(min(max(first, told or 0), LONGEST_PAUSE) * random.uniform(0.8, 1.0))  # noqa: S311
+                if self.status.problem != str(problem):
+                    log.warning("sip: %s is not registered: %s", self.credential.account, problem)
+                self._move("refused" if refused else "down", str(problem))
+                asked = problem.retry_after if isinstance(problem, RateLimited) else None
+                wait = max(pause, REFUSED_PAUSE if refused else 0, asked or 0)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                await asyncio.sleep(min(wait, LONGEST_PAUSE) * random.uniform(0.8, 1.0))  # noqa: S311
                 continue
             pause = FIRST_PAUSE
             with contextlib.suppress(TimeoutError):
@@ -280,63 +283,51 @@ class Registration:
 
     async def _register(self, expires: int) -> float:
         """One round; the seconds granted. ``ProviderError`` says why not."""
-        while True:
-            wanted = expires
 
-            def headers(flow: Flow) -> dict[str, str]:
-                return {"Contact": self._endpoint.contact(flow, self._trunk.contact_user), "Expires": str(wanted)}  # noqa: B023
+        def headers(flow: Flow) -> dict[str, str]:
+            return {"Contact": self.endpoint.contact(flow, self.trunk.contact_user), "Expires": str(expires)}
 
-            response, target, flow = await self._login.ask("REGISTER", headers)
-            minimum = _seconds(response, "Min-Expires") or 0
-            if response.status == 423 and expires and expires < minimum <= 86400:
-                self._expires = expires = int(minimum)
-                continue
-            if not 200 <= response.status < 300:
-                raise self._login.refused(response, "register")
-            if not expires:
-                return 0
-            granted = self._granted(response, expires)
-            self._succeeded(target, flow, granted)
-            return granted
+        response, target, flow = await self.ask("REGISTER", headers)
+        minimum = seconds_of(response, "Min-Expires") or 0
+        if response.status == 423 and expires and expires < minimum <= 86400:
+            self._expires = minimum
+            return await self._register(minimum)
+        if not 200 <= response.status < 300:
+            raise self.refused(response, "register")
+        if not expires:
+            return 0
+        granted = self._granted(response, expires)
+        self._hold(flow)
+        if self.status.state != "up":
+            log.info("sip: %s is registered at %s", self.credential.account, target)
+        self._move("up", where=str(target), until=self.endpoint.now() + granted)
+        return granted
 
     def _granted(self, response: Response, asked: int) -> float:
         """What the registrar says of our Contact, else of all (RFC 3261, 10.2.4)."""
-        granted = _seconds(response, "Expires") or asked
+        granted = seconds_of(response, "Expires") or asked
         for value in response.headers.values("Contact"):
             try:
                 contact = NameAddr.parse(value)
             except SipError:
                 continue
             expires = contact.parameters.get("expires") or ""
-            if contact.uri.user == self._trunk.contact_user and expires.isascii() and expires.isdigit():
+            if contact.uri.user == self.trunk.contact_user and expires.isascii() and expires.isdigit():
                 granted = int(expires[:9])
         return max(float(min(granted, 86400)), 5.0)
 
-    def _succeeded(self, target: Target, flow: Flow, granted: float) -> None:
-        if self._flow != flow:
-            self._release()
-            self._flow = flow
-            self._endpoint.hold(flow)
-        if self.status.state != "up":
-            log.info("sip: %s is registered at %s", self._trunk.credential.account, target)
-        now = self._endpoint.now()
-        _move(self.status, "up", now)
-        self.status.where, self.status.until = str(target), now + granted
-
-    def _failed(self, problem: ProviderError, refused: bool) -> None:
-        text = str(problem)
-        if self.status.problem != text:
-            log.warning("sip: %s is not registered: %s", self._trunk.credential.account, text)
-        _move(self.status, "refused" if refused else "down", self._endpoint.now(), text)
-
-    def _release(self) -> None:
-        if self._flow is not None:
-            self._endpoint.release(self._flow)
-            self._flow = None
+    def _hold(self, flow: Flow | None) -> None:
+        """Read what comes from the registrar, and keep the connection to it."""
+        if flow != self._flow:
+            before, self._flow = self._flow, flow
+            if flow is not None:
+                self.endpoint.hold(flow)
+            if before is not None:
+                self.endpoint.release(before)
 
     def _lost(self, flow: Flow) -> None:
         if flow == self._flow:
-            self._release()
+            self._hold(None)
             self._again.set()
 
     async def _keep_alive(self) -> None:
@@ -344,74 +335,49 @@ class Registration:
             await asyncio.sleep(CRLF_EVERY * random.uniform(0.8, 1.0))  # noqa: S311
             if self._flow is not None:
                 try:
-                    self._endpoint.transport.send(b"\r\n\r\n", self._flow)
+                    self.endpoint.transport.send(b"\r\n\r\n", self._flow)
                 except OSError:
                     self._again.set()
 
 
-class Keepalive:
+class Keepalive(Standing):
     """Asks the targets of a trunk that does not register whether they are there; one that is not is called last."""
 
-    def __init__(self, trunk: Trunk, endpoint: Endpoint) -> None:
-        self.status = Status("options", since=endpoint.now())
-        self.misses: dict[Target, int] = {}
-        """Unanswered OPTIONS in a row, by target."""
-        self._endpoint = endpoint
-        self._login = Login(endpoint, trunk.credential)
-        self._login.looked_up = trunk.resolved
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def look_up(self) -> None:
-        """Tell the trunk what its host resolves to; nothing if DNS does not say."""
-        with contextlib.suppress(ProviderError):
-            await self._login.targets()
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self._tasks = [asyncio.create_task(self._keep())]
-
-    async def stop(self) -> None:
-        """End."""
-        await _ended(self._tasks)
-        _move(self.status, "stopped", self._endpoint.now())
+    kind = "options"
 
     async def _keep(self) -> None:
         while True:
             try:
-                targets = await self._login.targets()
+                targets = await self.targets()
                 self.misses = {target: self.misses.get(target, 0) for target in targets}
-                await asyncio.gather(*map(self._ask, targets))
+                await asyncio.gather(*map(self._look, targets))
             except ProviderError as problem:
-                _move(self.status, "down", self._endpoint.now(), str(problem))
+                self._move("down", str(problem))
             else:
                 self._judge(targets)
             await asyncio.sleep(OPTIONS_EVERY)
 
-    async def _ask(self, target: Target) -> None:
-        response = await self._login.ask_one("OPTIONS", target, OPTIONS_PATIENCE)
-        resolver = self._endpoint.resolver
-        if response is not None:
+    async def _look(self, target: Target) -> None:
+        try:  # any answer will do
+            flow = await self.endpoint.flow(target)
+            await self.send(self.request("OPTIONS", {}), flow, OPTIONS_PATIENCE)
             self.misses[target] = 0
-            resolver.wake(target)
-            return
-        self.misses[target] = self.misses.get(target, 0) + 1
-        if self.misses[target] >= MISSES:
+            self.endpoint.resolver.wake(target)
+        except ConnectionError:
+            self.misses[target] += 1
+            if self.misses[target] >= MISSES:
+                self.endpoint.resolver.rest(target, DOWN)
             if self.misses[target] == MISSES:
-                log.warning("sip: %s of %s is down: it answers no OPTIONS", target, self._login.uri.host)
-            resolver.rest(target, DOWN)
+                log.warning("sip: %s of %s is down: it answers no OPTIONS", target, self.uri.host)
 
     def _judge(self, targets: list[Target]) -> None:
         alive = next((target for target in targets if not self.misses[target]), None)
         if alive is not None:
-            _move(self.status, "up", self._endpoint.now())
-            self.status.where = str(alive)
+            self._move("up", where=str(alive))
         elif all(self.misses[target] >= MISSES for target in targets):
-            host = self._login.uri.host
+            host = self.uri.host
             advice = f"no target of {host} answers OPTIONS: check host, port and transport, and that it allows us"
-            _move(self.status, "down", self._endpoint.now(), advice)
-
-
-Standing = Registration | Keepalive
+            self._move("down", advice)
 
 
 def standing_of(trunk: Trunk, endpoint: Endpoint) -> Standing | None:
@@ -420,23 +386,3 @@ def standing_of(trunk: Trunk, endpoint: Endpoint) -> Standing | None:
     if preset.host is None:
         return None
     return Registration(trunk, endpoint) if preset.registers else Keepalive(trunk, endpoint)
-
-
-def _move(status: Status, state: str, now: float, problem: str = "") -> None:
-    if status.state != state:
-        status.state, status.since = state, now
-    status.problem = problem
-    status.failures = status.failures + 1 if problem else 0
-
-
-def _seconds(response: Response, name: str) -> float | None:
-    """The leading number of a header like ``Retry-After: 120 (maintenance)``."""
-    digits = (response.headers.get(name) or "").strip().partition(";")[0].partition("(")[0].strip()
-    return float(digits[:9]) if digits.isascii() and digits.isdigit() else None
-
-
-async def _ended(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    tasks.clear()
