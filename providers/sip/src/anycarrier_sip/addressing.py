@@ -1,7 +1,7 @@
 """Who calls and who is called: numbers and addresses in the headers of an INVITE, read and written. Pure.
 
-A number on the wire may be E.164, or digits as they are dialled in some country (``004930...``, ``0114930...``,
-``030...``): :func:`number_of` makes those E.164 by the credential's country, and leaves alone what would be a guess.
+A number may be E.164, or digits as they are dialled in some country (``004930...``, ``0114930...``, ``030...``):
+:func:`number_of` makes those E.164 by the credential's country, and leaves alone what would be a guess.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import base64
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from anycarrier.numbers import E164
 from anycarrier_sip.message import NameAddr, Request, SipError, Uri
@@ -27,8 +27,7 @@ _WITHHELD = frozenset({"anonymous", "restricted", "unavailable", "unknown", "pri
 _VERSTAT = re.compile(r"(?i)(?:verstat=)?TN-Validation-Passed(?:-([ABC]))?")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls. ``number`` is E.164 where there is one, else the ``sip:`` address, else ``"anonymous"``.
 
     ``verified`` is the attestation (A, B or C) of a number that the peer has validated (``verstat``, ATIS-1000074).
@@ -40,8 +39,7 @@ class Caller:
     verified: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
+class Called(NamedTuple):
     """Who is called: ``to`` is E.164, or what was dialled as it came. ``forwarded_from`` sent the call on to us."""
 
     to: str
@@ -98,16 +96,11 @@ def called(
 def number_of(uri: Uri, country: str | None, numbers: Collection[str] = ()) -> str | None:
     """The number in a ``tel:`` or ``sip:`` URI as E.164, or None: its user is a name, an extension, or unclear."""
     digits, _, local = (uri.user or "").partition(";")
-    digits = _without_separators(digits)
     within = re.search(r"(?i)(?:^|;)phone-context=([^;]*)", local)  # RFC 3966, 5.1.5: what stands before local digits
     context = uri.parameters.get("phone-context") or (within[1] if within else "")
     if context.startswith("+") and not digits.startswith("+"):
-        digits = _without_separators(context) + digits
-    return to_e164(digits, country, numbers)
-
-
-def _without_separators(digits: str) -> str:
-    return re.sub(r"[-.()\s]", "", digits)  # RFC 3966, 3: visual-separator; some send spaces
+        digits = context + digits
+    return to_e164(re.sub(r"[-.()\s]", "", digits), country, numbers)  # separators of RFC 3966, 3; some send spaces
 
 
 def to_e164(digits: str, country: str | None, numbers: Collection[str] = ()) -> str | None:
@@ -136,8 +129,7 @@ def _read(digits: str, country: str) -> str | None:
     except phonenumbers.NumberParseException:
         return None
     found = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-    possible = phonenumbers.is_possible_number_with_reason(parsed) == ValidationResult.IS_POSSIBLE
-    if not possible or not E164.fullmatch(found):
+    if phonenumbers.is_possible_number_with_reason(parsed) != ValidationResult.IS_POSSIBLE or not E164.fullmatch(found):
         return None  # too long, too short, or complete within its town only
     source, (code, prefix) = parsed.country_code_source, _plan(country)
     marked = bool(prefix) and digits.startswith(prefix)

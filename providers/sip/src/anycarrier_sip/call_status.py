@@ -12,21 +12,17 @@ from anycarrier.calls import EndReason, reason_of_sip
 from anycarrier.errors import AuthenticationFailed, NumberRejected, PermissionDenied, ProviderError, RateLimited
 from anycarrier_sip.header_values import parameters_of
 
-_GONE = EndReason.PROVIDER_UNAVAILABLE
-_DENIED = EndReason.PROVIDER_PERMISSION_DENIED
-_WRONG = EndReason.INVALID_NUMBER
+_GONE, _LIMITED = EndReason.PROVIDER_UNAVAILABLE, EndReason.PROVIDER_RATE_LIMITED
+_DENIED, _WRONG = EndReason.PROVIDER_PERMISSION_DENIED, EndReason.INVALID_NUMBER
 
 BY_STATUS: Mapping[int, EndReason] = {
     **dict.fromkeys((300, 301, 302, 305, 380, 416, 485), _WRONG),
     402: _DENIED,
-    429: EndReason.PROVIDER_RATE_LIMITED,
+    429: _LIMITED,
     **dict.fromkeys((400, 406, 415, 420, 421, 482, 483, 488, 494, 606), _GONE),
 }
 """Final answers to an INVITE of which the library's :func:`anycarrier.calls.reason_of_sip` does not tell as much (RFC
 3261 section 21). A code that neither knows counts as its class's x00."""
-
-UNANSWERED = frozenset({408, 480, 504})
-"""No answer once it rang, else out of reach."""
 
 BY_CAUSE: Mapping[int, EndReason] = {
     17: EndReason.BUSY,
@@ -39,14 +35,11 @@ BY_CAUSE: Mapping[int, EndReason] = {
 }
 """Q.850 causes (RFC 3398, 6432). 16 and 31 are a normal end, whatever the call had come to; 127 says nothing."""
 
-VAGUE = frozenset({480, 487, 500, 503})
-"""Answers that gateways give for many things: a cause beside them knows better."""
-
 RAISED: Mapping[EndReason, type[ProviderError]] = {
     EndReason.PROVIDER_AUTH_FAILED: AuthenticationFailed,
     _DENIED: PermissionDenied,
     _WRONG: NumberRejected,
-    EndReason.PROVIDER_RATE_LIMITED: RateLimited,
+    _LIMITED: RateLimited,
 }
 """What ``dial`` raises for an end that comes while it still waits: the caller's or the operator's to correct. A busy
 or missed call is no error, and is told as the call's progress."""
@@ -65,11 +58,12 @@ def reason_before_answer(
     """Why a call ended that was not answered. ``status`` None: nobody answered the INVITE at all."""
     if status is None:
         return _GONE
-    if status in VAGUE and (told := BY_CAUSE.get(cause or 0)):
+    # Gateways answer so for many things: a cause beside it knows better.
+    if status in (480, 487, 500, 503) and (told := BY_CAUSE.get(cause or 0)):
         return told
     if status == 503 and retry_after:
-        return EndReason.PROVIDER_RATE_LIMITED
-    if status in UNANSWERED:
+        return _LIMITED
+    if status in (408, 480, 504):
         return EndReason.NO_ANSWER if rang else EndReason.UNREACHABLE
     known = (BY_STATUS.get(code) or reason_of_sip(code) for code in (status, status // 100 * 100))
     return next(filter(None, known), EndReason.UNKNOWN)

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 from anycarrier_sip.header_values import parameters, quoted
@@ -84,10 +85,8 @@ def answer(
 class DigestClient:
     """Answers challenges with one name and password, for any number of requests at once."""
 
-    def __init__(
-        self, username: str, password: str, *, cnonce: Callable[[], str] = lambda: secrets.token_hex(8)
-    ) -> None:
-        self._username, self._password, self._cnonce = username, password, cnonce
+    def __init__(self, username: str, password: str, *, cnonce: Callable[[], str] | None = None) -> None:
+        self._username, self._password, self._cnonce = username, password, cnonce or partial(secrets.token_hex, 8)
         # By proxy or not, and realm: the newest challenge, when it came, and the counts of its answers.
         self._nonces: dict[tuple[bool, str], tuple[Challenge, float, Iterator[int]]] = {}
 

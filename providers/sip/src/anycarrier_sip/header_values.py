@@ -1,8 +1,6 @@
 """What SIP headers hold: URIs, addresses, Via, CSeq (RFC 3261, sections 19.1, 20 and 25). Pure.
 
-``parse`` of each takes one value, ``str()`` writes it; :class:`SipError` is for what the grammar does not allow::
-
-    NameAddr.parse('"Alice" <sip:alice@example.com;transport=tcp>;tag=a6c85cf').uri.parameters["transport"]   # "tcp"
+``parse`` of each takes one value, ``str()`` writes it; :class:`SipError` is for what the grammar does not allow.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 PHRASES = {
     int(line[:3]): line[4:]
     for line in (
-        "100 Trying|180 Ringing|183 Session Progress|200 OK|202 Accepted|302 Moved Temporarily|400 Bad Request"
+        "100 Trying|180 Ringing|183 Session Progress|200 OK|302 Moved Temporarily|400 Bad Request"
         "|401 Unauthorized|403 Forbidden|404 Not Found|405 Method Not Allowed|406 Not Acceptable|408 Request Timeout"
         "|415 Unsupported Media Type|416 Unsupported URI Scheme|420 Bad Extension|422 Session Interval Too Small"
         "|423 Interval Too Brief|480 Temporarily Unavailable|481 Call/Transaction Does Not Exist|482 Loop Detected"

@@ -1,13 +1,11 @@
 """SIP messages: read from bytes, written to bytes (RFC 3261, sections 7, 19, 20 and 25). Pure.
 
-:func:`parse` reads one message as it came in a datagram, or as :class:`StreamReader` cut it out of a stream::
-
     request = parse(data)            # Request or Response; SipError says how to refuse it
     request.to.uri.user, request.via.branch, request.cseq.number
     reply(request, 486).encode()     # Via, From, To, Call-ID and CSeq are the request's
 
-The start line and the headers that every element needs are checked here; RFC 4475's invalid messages are refused. What
-depends on who is asked (methods, extensions, bodies, schemes of a registration) is for the user agent to judge.
+The start line and the headers that every element needs are checked here, as RFC 4475 judges them. What depends on who
+is asked (methods, extensions, bodies, schemes of a registration) is for the user agent to judge.
 """
 
 from __future__ import annotations
@@ -28,9 +26,7 @@ __all__ = [
 LARGEST, MOST_HEADERS, LONGEST_HEADER = 65536, 128, 8192
 """Bytes of a message, its header lines, and characters of one; more is refused (P8)."""
 
-METHODS = frozenset(
-    "INVITE ACK BYE CANCEL OPTIONS REGISTER PRACK UPDATE INFO REFER NOTIFY SUBSCRIBE MESSAGE PUBLISH".split()
-)
+METHODS = {*"INVITE ACK BYE CANCEL OPTIONS REGISTER PRACK UPDATE INFO REFER NOTIFY SUBSCRIBE MESSAGE PUBLISH".split()}
 """The methods with an RFC of their own; any other is 501, one of these that is not allowed 405."""
 
 _COMPACT = {
@@ -59,7 +55,7 @@ class Headers:
             self.add(name, value)
 
     def lines(self, name: str) -> list[str]:
-        """All values, one for each header line."""
+        """The value of each line."""
         return list(self._fields.get(name.lower(), ("", ()))[1])
 
     def get(self, name: str) -> str | None:
@@ -68,7 +64,7 @@ class Headers:
         return found[1][0] if found else None
 
     def values(self, name: str) -> list[str]:
-        """All values of a list header (Via, Route, Allow ...): those between its commas, each alone."""
+        """The values of a list header (Via, Route, Allow ...), those between its commas each alone."""
         return [value for line in self.lines(name) for part in split(line, ",") if (value := part.strip())]
 
     def add(self, name: str, value: str) -> None:
@@ -108,9 +104,9 @@ _CALL_ID = re.compile(f"{_WORD}(?:@{_WORD})?")
 
 
 def _call_id(text: str) -> str:
-    if not _CALL_ID.fullmatch(text):
-        raise bad("Call-ID")
-    return text
+    if _CALL_ID.fullmatch(text):
+        return text
+    raise bad("Call-ID")
 
 
 class _Parsed(Generic[T]):
@@ -223,8 +219,10 @@ def parse(data: bytes) -> Message:
         _check(message)
     except SipError as error:
         if isinstance(message, Response) or message.method == "ACK" or "Via" not in message.headers:
-            raise SipError(0, error.phrase) from None
-        raise SipError(error.status, error.phrase, message) from None
+            error.status = 0
+        else:
+            error.request = message
+        raise
     return message
 
 
@@ -311,35 +309,30 @@ _LENGTH = re.compile(rb"(?i)\r\n(?:content-length|l)[ \t]*:(?:[ \t]|\r\n[ \t])*(
 
 
 class StreamReader:
-    """Cuts a stream into messages by their Content-Length, which RFC 3261, 18.3 demands of streams.
+    """Cuts a stream into messages by their Content-Length (RFC 3261, 18.3), and RFC 5626's pings, a double CRLF each.
 
-    A double CRLF between messages, RFC 5626's ping, is given as it is. ``SipError``: the stream cannot be followed any
-    further, close it.
+    ``SipError``: the stream cannot be followed any further, close it.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that ``data`` completes."""
+        """What ``data`` completes."""
         buffer, found = self._buffer, []
         buffer += data
-        while buffer:
-            if buffer.startswith(_PING):
-                whole = len(_PING)
-            elif _PING.startswith(buffer):
-                break
-            else:
+        while buffer == _PING or not _PING.startswith(buffer):
+            whole = len(_PING)
+            if not buffer.startswith(_PING):
                 del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]  # RFC 3261, 7.5
                 end = buffer.find(b"\r\n\r\n") + 4
                 if end < 4 and len(buffer) <= LARGEST:
                     break
-                lengths = _LENGTH.findall(buffer[: end - 2]) if end >= 4 else ()
-                if len(lengths) != 1 or end + int(lengths[0]) > LARGEST:
+                lengths = _LENGTH.findall(buffer[: max(end - 2, 0)])
+                if len(lengths) != 1 or (whole := end + int(lengths[0])) > LARGEST:
                     raise SipError(0, "no message of at most 64 KiB with one Content-Length")
-                whole = end + int(lengths[0])
-                if len(buffer) < whole:
-                    break
+            if len(buffer) < whole:
+                break
             found.append(bytes(buffer[:whole]))
             del buffer[:whole]
         return found
