@@ -51,9 +51,9 @@ class CallLeg:
         """An offer of ours waits for its answer."""
         self.closed = False
         self._name = name
-        self._flow = flow
+        self.flow = flow
         self._reached = ""
-        """The next hop that :attr:`_flow` leads to, where that is not whom the first message came from."""
+        """The next hop that :attr:`flow` leads to, where that is not whom the first message came from."""
         self._addresses = {flow.remote[0]} if flow is not None else set[str]()
         self._alarms: dict[str, asyncio.TimerHandle] = {}
 
@@ -174,8 +174,8 @@ class CallLeg:
 
     async def _reach(self, dialog: Dialog, anew: bool = False) -> Flow:
         """The way to the far end: the next hop, else whom its messages came from (NAT; a place we may not go to)."""
-        assert self._flow is not None
-        hop, flow = dialog.next_hop, self._flow
+        assert self.flow is not None
+        hop, flow = dialog.next_hop, self.flow
         transport = "tls" if hop.scheme == "sips" else hop.parameters.get("transport")
         same = (transport or flow.transport).lower() == flow.transport
         # Who is connected to us is reached by that connection, whatever port his Contact names (RFC 5923).
@@ -191,11 +191,11 @@ class CallLeg:
                     break
             except (OSError, AnycarrierError, ValueError) as problem:
                 log.debug("sip call %s: the next hop is not reached: %s", self._name, type(problem).__name__)
-        return self._flow
+        return self.flow
 
     def attach(self, flow: Flow) -> None:
         """Have requests inside the dialog, and expect them from the other end of ``flow``."""
-        self._flow = flow
+        self.flow = flow
         self._addresses.add(flow.remote[0])
         if not self.closed:
             self.endpoint.attach(self.dialog.call_id, self.dialog.local_tag, self, flow)

@@ -275,25 +275,32 @@ class SipListener:
         self.spawn(outbound.place(), f"place sip call {call.id}")
         return outbound
 
-    def uri_of(self, to: str) -> Uri:
-        """The Request-URI for a number at the carrier, or the ``sip:`` address as it is."""
+    def uri_of(self, to: str, flow: Flow | None) -> Uri:
+        """The Request-URI for a number at the carrier, or the ``sip:`` address as it is; for a phone at the other end
+        of ``flow``, a number that it reaches at the socket of ours that it talks to."""
         if is_sip(to):
             return Uri.parse(str(SipAddress.parse(to)))
-        return address_of(to, self.preset, self.credential.country, self.host or self.ours)
+        uri = address_of(to, self.preset, self.credential.country, self.host or self.ours)
+        if self.host or flow is None:
+            return uri
+        return NameAddr.parse(self.endpoint.contact(flow, uri.user or "")).uri
 
-    def identity(self, number: str) -> tuple[NameAddr, list[tuple[str, str]]]:
-        """From, and the other headers that tell who calls."""
+    def identity(self, number: str, flow: Flow | None) -> tuple[NameAddr, list[tuple[str, str]]]:
+        """From, and the other headers that tell who calls, for who is at the other end of ``flow``."""
         host, country = self.host or self.ours, self.credential.country
         (_, from_), *others = identity_headers(number, trunk=self.preset, country=country, host=host)
-        return NameAddr.parse(from_), others
+        shown = NameAddr.parse(from_)
+        if not self.host and flow is not None:  # a phone calls back whom this names
+            shown.uri = Uri("sip", shown.uri.user, shown.uri.host, self.uri_of(number, flow).port)
+        return shown, others
 
     def _destination(self, request: DialRequest) -> Destination:
-        local, headers = self.identity(request.caller_id or request.from_)
         carrier, port = Uri("sip", None, self.host, self.preset.port), self.preset.port
-        if self.registrar is not None:
-            contact, phone = self.registrar.ways(request.to)[0]
+        contact, phone = self.registrar.ways(request.to)[0] if self.registrar is not None else ("", None)
+        local, headers = self.identity(request.caller_id or request.from_, phone)
+        if phone is not None:
             return Destination(contact, local, headers, carrier, None, phone)
-        uri = self.uri_of(request.to)
+        uri = self.uri_of(request.to, None)
         if not is_sip(request.to) or (uri.host == self.host and uri.port in (None, port)):
             return Destination(str(uri), local, headers, carrier, self.preset.transport)
         return Destination(str(uri), local, headers, uri, uri.parameters.get("transport"))

@@ -139,7 +139,7 @@ class SipProvider(Provider):
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         """302: the caller's side rings the target itself, and we hear no more of it."""
         inbound = self._inbound(call, "forward")
-        contact = NameAddr("", self.listener.uri_of(to))
+        contact = NameAddr("", self.listener.uri_of(to, inbound.flow))
         event_id = f"{call.call_id}:forward"
         self.listener.desk.tell(TransferProgress(call_id=call.call_id, event_id=event_id, status="answered"))
         inbound.refuse(302, EndReason.TRANSFERRED, Contact=str(contact))
@@ -162,8 +162,8 @@ class SipProvider(Provider):
         if not call.answered:
             raise self.error("transfer", 481, message="the call is not up")
         other = listener.call(replaces, "transfer").dialog if replaces is not None else None
-        target = (listener.uri_of(to) if other is None else replacing(other)).with_headers(headers or {})
-        by, _ = listener.identity(caller_id or call.call.line_number)
+        target = (listener.uri_of(to, call.flow) if other is None else replacing(other)).with_headers(headers or {})
+        by, _ = listener.identity(caller_id or call.call.line_number, call.flow)
         told = {"Referred-By": str(by)} | ({"Diversion": str(by)} if listener.preset.transfer_diversion else {})
         await Referral(call).ask(str(NameAddr("", target)), told)
 

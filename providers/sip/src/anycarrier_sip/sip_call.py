@@ -275,9 +275,9 @@ class SipCall(CallLeg):
         timer = SessionTimer.asked(tx.request)
         self.settle()
         body = self.describe(tx.request)
-        assert self._flow is not None
-        before = CallLeg(self.trunk, self.call.id, self.dialog, self._flow)
-        before.attach(self._flow)
+        assert self.flow is not None
+        before = CallLeg(self.trunk, self.call.id, self.dialog, self.flow)
+        before.attach(self.flow)
         before.spawn(before.say_bye())
         self.dialog, self._reached = dialog, ""
         self.attach(tx.flow)
@@ -310,7 +310,7 @@ class SipCall(CallLeg):
 
     def raw(self, cause: int | None = None) -> dict[str, Any]:
         """What only SIP knows of the call."""
-        dialog, flow = self.dialog, self._flow
+        dialog, flow = self.dialog, self.flow
         return {
             "call_id": dialog.call_id,
             "local_tag": dialog.local.tag,

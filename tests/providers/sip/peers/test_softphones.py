@@ -37,8 +37,14 @@ async def test_baresip_registers_rings_a_line_and_is_rung(tmp_path: Path, transp
             await phone.event("CALL_ESTABLISHED")
             call = await house.only_call()
             assert (call.from_, call.to) == (NUMBER, OURS)
+            call_flow = [live.flow for live in house.provider.listener.calls.values()]
             await phone.do("hangup")
             assert (await house.over(call)).reason is EndReason.USER_HANGUP
+            back = f"sip:{OURS}@{HOST}:{port}"  # where it calls back, and is sent to
+            here = f"{back};transport={transport}" if transport == "tcp" else back
+            flow = call_flow[0]
+            assert str(house.provider.listener.identity(OURS, flow)[0].uri) == back
+            assert str(house.provider.listener.uri_of(OURS, flow)) == here
             for to in (NUMBER, ALICE):
                 dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=to))
                 await phone.event("CALL_INCOMING")
