@@ -7,20 +7,23 @@ this process goes there.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from anycarrier.networks import LOOPBACK, Network, in_networks, is_public
+from anycarrier_sip.header_values import hostport
 
 Transport = Literal["udp", "tcp", "tls"]
 
 _SOCKET = re.compile(r"(udp|tcp|tls):(?:\[([^]]+)\]|([^:]+)):([0-9]{1,5})")
 
 
-class Binding(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Binding:
     """One socket to open: ``udp:192.0.2.10:5060``."""
 
     transport: Transport
@@ -34,6 +37,9 @@ class Binding(NamedTuple):
         if match is None or not is_address(match[2] or match[3]) or int(match[4]) > 65535:
             raise ValueError(f"{text!r} is no socket to listen on: write it like udp:192.0.2.10:5060 or tls:[::1]:5061")
         return cls(match[1], str(ip_address(match[2] or match[3])), int(match[4]))  # type: ignore[arg-type]  # of three
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{hostport(self.host, self.port)}"
 
 
 def network(text: str) -> Network:
@@ -54,12 +60,6 @@ def is_address(host: str) -> bool:
         return False
 
 
-def _sockets(texts: tuple[str, ...]) -> tuple[str, ...]:
-    for text in texts:
-        Binding.parse(text)
-    return texts
-
-
 Several = BeforeValidator(lambda value: tuple(value.replace(",", " ").split()) if isinstance(value, str) else value)
 """A tuple may be written as one text, with commas or spaces between."""
 
@@ -77,7 +77,7 @@ class SipSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    listen: Annotated[Texts, AfterValidator(_sockets)] = Field(
+    listen: Annotated[Texts, AfterValidator(lambda value: tuple(str(Binding.parse(one)) for one in value))] = Field(
         default=("udp:127.0.0.1:0",), min_length=1, description="sockets, like udp:0.0.0.0:5060; port 0 is any free one"
     )
     public_address: str | None = Field(
