@@ -118,7 +118,7 @@ class Room(NamedTuple):
     async def open(self, **options: Any) -> RtpStream:
         made = {"pacer": self.pacer, "ports": self.ports, "bind_host": "127.0.0.1", "advertised_host": "127.0.0.1",
                 "call_id": "sip_1", **options}  # fmt: skip
-        return await RtpStream.open(**made)
+        return RtpStream(**made)
 
     async def call(self, far: Far, *, options: dict[str, Any] | None = None, **terms: Any) -> Session:
         """A stream that has been connected to ``far``, and its session."""

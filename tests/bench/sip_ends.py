@@ -90,9 +90,7 @@ async def streams(port: int, calls: int, agent_port: int) -> Any:
     pacer, kept = Pacer(), []
     for number in range(calls):
         ports = PortRange(port + 2 * number, port + 2 * number + 1)
-        stream = await RtpStream.open(
-            pacer=pacer, ports=ports, bind_host=HOST, advertised_host=HOST, call_id=str(number)
-        )
+        stream = RtpStream(pacer=pacer, ports=ports, bind_host=HOST, advertised_host=HOST, call_id=str(number))
         far = LOAD + 2 * number
         stream.connect(Negotiated("PCMU", 0, (HOST, far), (HOST, far + 1)))
 

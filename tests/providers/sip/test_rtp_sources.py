@@ -9,10 +9,10 @@ import pytest
 
 from anycarrier_sip import rtcp
 from anycarrier_sip import rtp as packets
-from anycarrier_sip.pacer import PortRange, PortsExhausted
+from anycarrier_sip.pacer import MANY, PortRange, PortsExhausted
+from anycarrier_sip.rtp import SrtpSession
 from anycarrier_sip.sdp import SUITES, SrtpKeys
-from anycarrier_sip.srtp import Srtp
-from rtp_far_end import Far, Room, rtp, scene, sound, terms_with
+from rtp_far_end import TICK, Far, Room, rtp, scene, sound, terms_with
 from virtual_time import ExactLoop
 
 OURS, THEIRS = bytes(range(30)), bytes(range(30, 60))
@@ -56,17 +56,6 @@ def test_P6_behind_nat_the_port_that_speaks_is_spoken_to() -> None:
         await asyncio.sleep(0.1)
         assert session.numbers == list(range(20))
         assert len(behind_nat.heard()) >= 20 and signalled.heard() == []
-        await session.close()
-
-    scene(play, "127.0.0.1", "127.0.0.1")
-
-
-def test_P6_without_symmetric_rtp_only_the_signalled_port_is_heard() -> None:
-    async def play(room: Room, signalled: Far, other: Far) -> None:
-        session = await room.call(signalled, options={"symmetric": False})
-        await other.speak(session.stream, 20)
-        assert session.numbers == [] and refused(session) == 20
-        assert len(signalled.heard()) >= 19 and other.received() == []
         await session.close()
 
     scene(play, "127.0.0.1", "127.0.0.1")
@@ -269,6 +258,77 @@ def test_P7_a_packet_out_of_the_ordinary_that_is_sound_is_heard() -> None:
     scene(play)
 
 
+def test_P7_a_flood_from_elsewhere_costs_no_sound_however_many_calls_there_are() -> None:
+    async def play(room: Room, far: Far, stranger: Far) -> None:
+        session = await room.call(far)
+        others = [await room.call(far) for _ in range(MANY)]
+        for number in range(50):
+            far.send(rtp(number, sound(number)), session.stream)
+            for _ in range(100):
+                stranger.send(rtp(number, sound(99)), session.stream)
+            await asyncio.sleep(TICK)
+        assert session.numbers == list(range(50)) and session.stream.stats().refused == 5000
+        for one in (session, *others):
+            await one.close()
+
+    scene(play, "127.0.0.1", "127.0.0.66")
+
+
+# --- whom the sound goes to -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mux", [True, False])
+def test_P7_what_may_not_be_sent_to_gets_nothing_until_it_is_heard(mux: bool) -> None:
+    async def play(room: Room, far: Far) -> None:
+        session = await room.call(far, options={"permits": lambda host: False}, rtcp_mux=mux)
+        await asyncio.sleep(5.5)  # RTCP goes out each five seconds
+        assert far.received() == []
+        await far.speak(session.stream, 50)
+        assert 45 < len(far.heard()) <= 51
+        await session.close()
+
+    scene(play)
+
+
+def test_P7_rtcp_goes_to_no_other_host_that_may_not_be_sent_to() -> None:
+    async def play(room: Room, far: Far, inside: Far, allowed: Far) -> None:
+        for other, comes in ((inside, False), (allowed, True)):
+            permits = {"permits": lambda host: host != inside.address[0]}
+            session = await room.call(far, options=permits, remote_rtcp=other.address, rtcp_mux=False)
+            await asyncio.sleep(5.5)
+            await session.close()
+            assert bool(other.received()) is comes
+        assert far.heard()
+
+    scene(play, "127.0.0.1", "127.0.0.53", "127.0.0.66")
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("elsewhere", "was to come from 127.0.0.1, and 7 packets came from 127.0.0.66"),
+        ("nothing", "firewall"),
+        ("unencrypted", "7 packets were not encrypted"),
+        ("brief", ""),
+        ("sound", ""),
+    ],
+)
+def test_a_call_of_which_nothing_was_heard_says_why_at_its_end(
+    what: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play(room: Room, far: Far, stranger: Far) -> None:
+        keys = SrtpKeys(SUITES[0], bytes(30), bytes(30)) if what == "unencrypted" else None
+        session = await room.call(far, srtp=keys)
+        for number in range(7 if what in ("elsewhere", "unencrypted", "sound") else 0):
+            (stranger if what == "elsewhere" else far).send(rtp(number), session.stream)
+        await asyncio.sleep(1 if what == "brief" else 6)
+        await session.close()
+
+    scene(play, "127.0.0.1", "127.0.0.66")
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == bool(told) and told in "".join(warned)
+
+
 def test_comfort_noise_is_passed_over() -> None:
     async def play(room: Room, far: Far) -> None:
         session = await room.call(far)
@@ -290,7 +350,7 @@ def test_comfort_noise_is_passed_over() -> None:
 def test_P7_forged_and_repeated_packets_are_counted_and_latch_nothing(suite: str) -> None:
     async def play(room: Room, far: Far, forger: Far) -> None:
         session = await room.call(far, srtp=SrtpKeys(suite, OURS, THEIRS))
-        theirs, forged = Srtp(SrtpKeys(suite, THEIRS, OURS)), Srtp(SrtpKeys(suite, bytes(30), OURS))
+        theirs, forged = SrtpSession(SrtpKeys(suite, THEIRS, OURS)), SrtpSession(SrtpKeys(suite, bytes(30), OURS))
         for number in range(20):
             forger.send(forged.protect(rtp(number, sound(1000 + number))), session.stream)
             forger.send(rtp(number, sound(2000 + number)), session.stream)
@@ -311,7 +371,7 @@ def test_P7_forged_and_repeated_packets_are_counted_and_latch_nothing(suite: str
 def test_P7_an_authentic_source_from_another_port_is_heard() -> None:
     async def play(room: Room, signalled: Far, behind_nat: Far) -> None:
         session = await room.call(signalled, srtp=SrtpKeys(SUITES[0], OURS, THEIRS))
-        theirs = Srtp(SrtpKeys(SUITES[0], THEIRS, OURS))
+        theirs = SrtpSession(SrtpKeys(SUITES[0], THEIRS, OURS))
         for number in range(10):
             behind_nat.send(theirs.protect(rtp(number, sound(number))), session.stream)
             await asyncio.sleep(0.02)
@@ -324,7 +384,7 @@ def test_P7_an_authentic_source_from_another_port_is_heard() -> None:
 def test_a_new_key_is_used_from_the_description_on_and_the_old_one_no_longer() -> None:
     async def play(room: Room, far: Far) -> None:
         session = await room.call(far, srtp=SrtpKeys(SUITES[0], OURS, THEIRS))
-        old, new = Srtp(SrtpKeys(SUITES[0], THEIRS, OURS)), Srtp(SrtpKeys(SUITES[0], bytes(30), OURS))
+        old, new = SrtpSession(SrtpKeys(SUITES[0], THEIRS, OURS)), SrtpSession(SrtpKeys(SUITES[0], bytes(30), OURS))
         for number in range(10):
             far.send(old.protect(rtp(number, sound(number))), session.stream)
             await asyncio.sleep(0.02)

@@ -39,9 +39,9 @@ class JitterBuffer:
     """One source's audio, in ``codec``; ``now`` is when its first packet may come."""
 
     __slots__ = (
-        "_codec", "_expected", "_filling", "_first", "_last", "_late_since", "_least", "_least_before", "_most",
-        "_most_before", "_next", "_transit", "_until_window", "_waiting", "depth", "due_after", "filled", "highest",
-        "jitter", "late", "position", "received",
+        "_codec", "_expected", "_filling", "_first", "_last", "_late_since", "_least", "_least_before", "_lost_before",
+        "_most", "_most_before", "_next", "_transit", "_until_window", "_waiting", "depth", "due_after", "filled",
+        "highest", "jitter", "late", "position", "received",
     )  # fmt: skip
 
     def __init__(self, codec: str, now: float) -> None:
@@ -58,9 +58,9 @@ class JitterBuffer:
         """Packets dropped: late, or doubled."""
         self.jitter = 0.0
         """In samples (RFC 3550, 6.4.1)."""
-        self.highest = 0
-        """The highest sequence number so far, its cycles in the upper bits."""
-        self._first = 0
+        self.highest = -1
+        """The highest sequence number of this source so far, its cycles in the upper bits."""
+        self._first = self._lost_before = 0
         self._next = -1
         self._expected = -1
         """The sequence number after that of the last packet given out."""
@@ -76,8 +76,8 @@ class JitterBuffer:
 
     @property
     def lost(self) -> int:
-        """Packets that never came, less those that came twice."""
-        return self.highest - self._first + 1 - self.received if self.received else 0
+        """Packets that never came, less those that came twice; of all sources, as :attr:`received`."""
+        return self.highest - self._first + 1 - self.received if self.highest >= 0 else self._lost_before
 
     def receive(self, sequence: int, timestamp: int, payload: bytes, now: float) -> Sequence[bytes]:
         """What can be given out now that this packet is here, in order."""
@@ -112,8 +112,8 @@ class JitterBuffer:
 
     def new_source(self) -> None:
         """The next packet is of another source: its numbers and its clock are its own, and the audio goes on."""
-        self._next = self._expected = -1
-        self.received = 0
+        self._lost_before = self.lost
+        self._next = self._expected = self.highest = -1
         self._waiting.clear()
 
     def fill(self, now: float) -> Sequence[bytes]:
@@ -201,8 +201,8 @@ class JitterBuffer:
                 self._next = (self._next + size) & 0xFFFFFFFF
 
     def _count(self, sequence: int) -> None:
-        if not self.received:
-            self._first = self.highest = sequence
+        if self.highest < 0:
+            self._first, self.highest = sequence - self.received - self._lost_before, sequence
         self.received += 1
         ahead = ((sequence - self.highest + 0x8000) & 0xFFFF) - 0x8000
         if ahead > 0:

@@ -314,9 +314,9 @@ class SipListener:
         if self.from_anywhere:  # a softphone sends from where it signals, one on this machine from any address of it
             behind_nat = (flow.remote[0], *(LOOPBACK if ip_address(flow.local[0]).is_loopback else ()))
         address, networks = self.settings.public_address or flow.local[0], (*self.preset.media, *behind_nat)
-        return await RtpStream.open(
+        return RtpStream(
             pacer=self.endpoint.pacer, ports=self.endpoint.ports, bind_host=flow.local[0], advertised_host=address,
-            srtp=self.preset.srtp if secure else "off", call_id=call.call.id,
+            srtp=self.preset.srtp if secure else "off", call_id=call.call.id, permits=self.settings.permits,
             media_networks=tuple(ip_network(str(one)) for one in networks),
         )  # fmt: skip
 

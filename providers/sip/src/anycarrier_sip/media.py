@@ -1,15 +1,15 @@
 """One call's sound: its two sockets, what comes in as frames for the session, and what the session writes as packets.
 
 Something is sent every 20 ms, whatever the session does: to whom we hear (``rtp_source.py``), and until somebody is
-heard, to the address that the description names.
+heard, to the address that the description names, if ``SipSettings.permits`` it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
-import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,29 +21,37 @@ from anycarrier_sip import dtmf, rtcp, rtp
 from anycarrier_sip.frames import control, read
 from anycarrier_sip.jitter import JitterBuffer
 from anycarrier_sip.pacer import Pacer, PortRange
+from anycarrier_sip.playout import Playout
+from anycarrier_sip.rtp import Refused, SrtpSession
 from anycarrier_sip.rtp_source import Address, Network, RtpSource
-from anycarrier_sip.sdp import KEY_SIZE, SUITES, LocalMedia, Negotiated, is_nowhere
-from anycarrier_sip.sdp import Srtp as SrtpMode
-from anycarrier_sip.srtp import Refused, Srtp
+from anycarrier_sip.sdp import KEY_SIZE, SUITES, LocalMedia, Negotiated, Srtp, is_nowhere
 
 LOST_AFTER = 60.0
 """Seconds without a packet after which a call may be dead."""
+MUTE_AFTER = 5
+"""Seconds after which it is told of a call that is over that none of its sound was heard."""
 RTCP_EVERY = 5
 """Seconds."""
 MOST_QUEUED = 10 * 60 * rtp.RATE
 """Bytes of sound that wait to be played, before the session has to wait: 10 minutes."""
-
 STOOD_STILL = 0.015
 """Seconds without a filling after this process was busy for long: what came meanwhile is read first."""
+BUFFERED = 0.1
+"""Seconds that sound may wait in a far end's jitter buffer."""
 EARLY = 100
 """Frames that are kept for a session that has not begun: an agent may need a moment, and the caller speaks already."""
 MOST_READ = 500
 """Packets read at once, however many come."""
-BUFFERED = 0.1
-"""Seconds that sound may wait in a far end's jitter buffer."""
 COMFORT_NOISE = 13
+TRANSLATIONS: Mapping[tuple[str, str], Callable[[bytes], bytes]] = {
+    ("PCMA", "PCMU"): pcmu_to_pcma,
+    ("PCMU", "PCMA"): pcma_to_pcmu,
+}
+"""By the codec that is wanted and the one that there is."""
 _pack = rtp.HEADER.pack
 _unpack = rtp.HEADER.unpack_from
+
+log = logging.getLogger("anycarrier")
 
 
 @dataclass(frozen=True)
@@ -67,99 +75,65 @@ class RtpStats:
 
 
 class RtpStream:
-    """A ``PushTransport``. Open it, negotiate with :attr:`local`, then :meth:`connect` it, as often as that changes."""
+    """A ``PushTransport``. Negotiate with :attr:`local`, then :meth:`connect` it, as often as that changes.
 
-    @classmethod
-    async def open(
-        cls,
-        *,
-        pacer: Pacer,
-        ports: PortRange,
-        bind_host: str,
-        advertised_host: str,
-        srtp: SrtpMode = "off",
-        call_id: str,
-        media_networks: Sequence[Network] = (),
-        symmetric: bool = True,
-    ) -> RtpStream:
-        """Take two ports. ``PortsExhausted`` where there are none left.
-
-        ``symmetric``: the far end may be behind NAT, and send from another port than it says, or from another address
-        in ``media_networks``.
-        """
-        keys = {suite: secrets.token_bytes(KEY_SIZE) for suite in SUITES} if srtp != "off" else {}
-        pair = ports.open(bind_host)
-        local = LocalMedia(
-            advertised_host, pair[0].getsockname()[1], session_id=secrets.randbits(62), version=1, srtp=srtp, keys=keys
-        )
-        return cls(pacer, ports, pair, local, call_id, RtpSource(media_networks, symmetric))
+    ``PortsExhausted`` where there are no two ports left. The far end may be behind NAT, and send from another port than
+    it says, or from another address in ``media_networks``. ``permits`` says which addresses that it names may be sent
+    to; one that is heard may always be.
+    """
 
     def __init__(
-        self,
-        pacer: Pacer,
-        ports: PortRange,
-        pair: tuple[socket.socket, socket.socket],
-        local: LocalMedia,
-        call_id: str,
-        source: RtpSource,
-    ) -> None:
-        self.local = local
+        self, *, pacer: Pacer, ports: PortRange, bind_host: str, advertised_host: str, call_id: str, srtp: Srtp = "off",
+        media_networks: Sequence[Network] = (), permits: Callable[[str], bool] = lambda host: True,
+    ) -> None:  # fmt: skip
+        self._loop = asyncio.get_running_loop()
+        self._pacer, self._ports, self._call_id, self._permits = pacer, ports, call_id, permits
+        self._pair = ports.open(bind_host)
+        keys = {suite: secrets.token_bytes(KEY_SIZE) for suite in SUITES if srtp != "off"}
+        port = self._pair[0].getsockname()[1]
+        self.local = LocalMedia(advertised_host, port, secrets.randbits(62), srtp=srtp, keys=keys)
+        self.closed = self.paused = False
         self.resumed: Callable[[], None] | None = None
-        self.paused = False
         self.on_lost: Callable[[], None] | None = None
         """Called when nothing was heard of the far end for a minute, and again after each further one."""
         self.custom: Mapping[str, str] = {}
         """The values that the start frame carries to the session."""
-        self.closed = False
-        self._call_id = call_id
-        self._pacer, self._ports, self._pair = pacer, ports, pair
-        self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._receive: Callable[[Frame], object] | None = None
-        self._fill_from = 0.0
-        self._early: deque[Frame] = deque(maxlen=EARLY)
         self._look: Callable[[Frame], object] | None = None
+        self._early: deque[Frame] = deque(maxlen=EARLY)
         self._terms: Negotiated | None = None
         self._codec = "PCMU"
         """What the session hears and says, for the whole call."""
+        self._payload_type, self._silence = 0, rtp.SILENCE["PCMU"]
         self._translate: Callable[[bytes], bytes] | None = None
-        self._srtp: Srtp | None = None
+        self._srtp: SrtpSession | None = None
+        self._held = False
         # from the far end
-        self._source = source
+        self._source = RtpSource(media_networks)
         self._plain_source: Address | None = None
         """Its address, where its audio is pushed as it is."""
-        self._ssrc_in = -1
-        self._payload_type = 0
+        self._stranger: str | None = None
+        """Who was not heard, last."""
         self._jitter = JitterBuffer("PCMU", self._loop.time())
         self._digits = dtmf.DigitReceiver()
-        self._held = False
         self._refused = self._unauthentic = 0
         self._reports = rtcp.Reports()
-        self._received_before = self._lost_before = 0
-        """Of sources before this one."""
-        self._heard = (0, 0)
-        """Packets of audio, and of RTCP, by the last second."""
-        self._heard_at = self._loop.time()
+        self._heard, self._heard_at = (0, 0), self._loop.time()
+        """Packets of audio, and of RTCP, by the last second; when they grew last."""
+        self._fill_from = 0.0
         # to the far end
-        self._sendto, self._recvfrom = pair[0].sendto, pair[0].recvfrom
+        self._sendto, self._recvfrom = self._pair[0].sendto, self._pair[0].recvfrom
         self._target: Address | None = None
-        self._queue = bytearray()
-        self._played = 0
-        self._pending: deque[tuple[int, str, str]] = deque()
-        """(position, "mark" or "digits", its name or keys): what comes when that much has been played."""
-        self._keys: deque[tuple[bool, bytes | None]] = deque()
+        self._playout = Playout()
         self._key_timestamp = 0
-        self._talks = False
-        self._sounded = -math.inf
-        """When the last packet of sound went out."""
-        self._ssrc = secrets.randbits(32)
+        self._talks, self._sounded = False, -math.inf
+        """Whether the last packet was of sound, and when the last of sound went out."""
+        self._ssrc, self._timestamp = secrets.randbits(32), secrets.randbits(32)
         self._sequence = secrets.randbits(16)
-        self._timestamp = secrets.randbits(32)
-        self._silence = rtp.SILENCE["PCMU"]
-        self._sent = self._unsent = 0
-        self._seconds = 0
-        pacer.watch(pair[0], self._readable)
-        pacer.watch(pair[1], self._rtcp_readable)
+        self._sent = self._unsent = self._seconds = 0
+        pacer.watch(self._pair[0], self._readable)
+        pacer.watch(self._pair[1], self._rtcp_readable)
 
     # --- what the call does -------------------------------------------------------------------------------------------
 
@@ -169,16 +143,12 @@ class RtpStream:
             return
         before, self._terms = self._terms, terms
         if before is None:
-            self._codec = terms.codec
-            self._jitter = JitterBuffer(terms.codec, self._loop.time())
-            self._heard_at = self._loop.time()
-        self._payload_type = terms.payload_type
-        self._translate = _TRANSLATIONS.get((terms.codec, self._codec))
-        self._silence = rtp.SILENCE[terms.codec]
-        if terms.srtp is None:
-            self._srtp = None
-        elif self._srtp is None:
-            self._srtp = Srtp(terms.srtp)
+            self._codec, self._heard_at = terms.codec, self._loop.time()
+            self._jitter = JitterBuffer(terms.codec, self._heard_at)
+        self._payload_type, self._silence = terms.payload_type, rtp.SILENCE[terms.codec]
+        self._translate = TRANSLATIONS.get((terms.codec, self._codec))
+        if terms.srtp is None or self._srtp is None:
+            self._srtp = SrtpSession(terms.srtp) if terms.srtp is not None else None
         else:
             self._srtp.rekey(terms.srtp)
         self._source.name(terms.remote)
@@ -190,14 +160,12 @@ class RtpStream:
     def hold(self, held: bool) -> None:
         """Tell the session that the far end listens no longer, or again."""
         if held != self._held:
-            self._held = held
-            self._heard_at = self._loop.time()
+            self._held, self._heard_at = held, self._loop.time()
             self._push(control("hold", held=held))
 
     def send_digits(self, digits: str) -> None:
         """Send keys after what is queued; see :func:`dtmf.packets`. ``ValueError`` for what is no key."""
-        dtmf.packets(digits)
-        self._pending.append((self._played + len(self._queue), "digits", digits))
+        self._playout.digits(digits)
 
     def stop(self, reason: str = "") -> None:
         """End the session's stream, and close."""
@@ -214,18 +182,10 @@ class RtpStream:
         """Counted so far."""
         jitter, report = self._jitter, self._reports.last
         return RtpStats(
-            received=self._received_before + jitter.received,
-            lost=self._lost_before + max(0, jitter.lost),
-            late=jitter.late,
-            jitter=jitter.jitter / rtp.RATE,
-            filled=jitter.filled / rtp.RATE,
-            sent=self._sent,
-            unsent=self._unsent,
-            refused=self._refused,
-            unauthentic=self._unauthentic,
-            reported_lost=report.lost if report else 0,
-            reported_jitter=report.jitter if report else 0.0,
-        )
+            jitter.received, max(0, jitter.lost), jitter.late, jitter.jitter / rtp.RATE, jitter.filled / rtp.RATE,
+            self._sent, self._unsent, self._refused, self._unauthentic,
+            report.lost if report else 0, report.jitter if report else 0.0,
+        )  # fmt: skip
 
     # --- what a PushTransport does ------------------------------------------------------------------------------------
 
@@ -248,12 +208,21 @@ class RtpStream:
         """Queue sound, or do what another frame says. ``ConnectionError`` once closed."""
         if self.closed:
             raise ConnectionError("the RTP stream is closed")
-        if isinstance(frame, str):
-            self._obey(frame)
+        if isinstance(frame, bytes):
+            queue = self._playout.queue
+            queue += frame
+            if len(queue) > MOST_QUEUED:
+                self.paused = True
             return
-        self._queue += frame
-        if len(self._queue) > MOST_QUEUED:
-            self.paused = True
+        order = read(frame)
+        if order.type == "mark":
+            self._playout.mark(order.name)
+        elif order.type == "digits":
+            self._playout.digits(order.digits)
+        elif order.type == "clear":
+            self._playout.clear()
+            self._sounded = -math.inf
+            self._unpause()
 
     async def send(self, frame: Frame) -> None:
         """:meth:`write`."""
@@ -283,50 +252,47 @@ class RtpStream:
             self._pacer.unwatch(one)
         self._ports.close(self._pair)
         self._receive = self._look = self.on_lost = self.resumed = None  # what refers to us
-        self._queue.clear()
         self._early.clear()
         if not self._over.done():
             self._over.set_result(None)
+        if not self._jitter.received and self._seconds >= MUTE_AFTER:
+            self._tell_unheard()
 
-    def _obey(self, frame: str) -> None:
-        order = read(frame)
-        if order.type == "clear":
-            self._queue.clear()
-            self._sounded = -math.inf
-            self._pending = deque((self._played, kind, keys) for _, kind, keys in self._pending if kind == "digits")
-            self._unpause()
-        elif order.type == "mark":
-            self._pending.append((self._played + len(self._queue), "mark", order.name))
-        elif order.type == "digits":
-            self.send_digits(order.digits)
+    def _tell_unheard(self) -> None:
+        if self._unauthentic:
+            why = f"{self._unauthentic} packets were not encrypted with the key that was agreed on"
+        elif self._stranger is not None:
+            why = f"it was to come from {self._source.named[0]}, and {self._refused} packets came from {self._stranger}"
+        else:
+            why = "no packet came; see whether a firewall lets UDP to the ports of rtp_ports through"
+        log.warning("sip call %s: none of the far end's sound was heard: %s", self._call_id, why)
 
     # --- to the far end -----------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Send a packet; see :class:`Paced`."""
         timestamp = self._timestamp = (self._timestamp + 160) & 0xFFFFFFFF
-        if self._pending and self._pending[0][0] <= self._played and not self._keys:
-            self._reached()  # a frame's last sample is due as the next frame goes out
-        queue = self._queue
-        if self._keys:
-            self._send_key(timestamp)
-        elif queue:
-            audio = bytes(queue[:160])
-            del queue[:160]
-            self._played += len(audio)
+        sound, key = self._playout.take(self._reached)
+        if sound is not None:
             if self._translate is not None:
-                audio = self._translate(audio)
-            if len(audio) < 160:
-                audio += self._silence[len(audio) :]
-            self._send(self._payload_type if self._talks else self._payload_type | 0x80, timestamp, audio)
+                sound = self._translate(sound)
+            if len(sound) < rtp.SAMPLES:
+                sound += self._silence[len(sound) :]
+            self._send(self._payload_type if self._talks else self._payload_type | 0x80, timestamp, sound)
             self._talks, self._sounded = True, now
-            if self.paused and len(queue) < MOST_QUEUED // 2:
+            if self.paused and len(self._playout.queue) < MOST_QUEUED // 2:
                 self._unpause()
         else:
             self._talks = False
-            self._send(self._payload_type, timestamp, self._silence)
+            event = self._terms.telephone_event if key is not None and self._terms is not None else None
+            if key is None or event is None:
+                self._send(self._payload_type, timestamp, self._silence)
+            else:
+                if self._playout.key_starts:
+                    self._key_timestamp, event = timestamp, event | 0x80
+                self._send(event, self._key_timestamp, key)
         jitter = self._jitter
-        if now * 8000 - jitter.position > jitter.due_after and self._loop.time() >= self._fill_from:
+        if now * rtp.RATE - jitter.position > jitter.due_after and self._loop.time() >= self._fill_from:
             self._fill()
 
     def _send(self, second: int, timestamp: int, payload: bytes) -> None:
@@ -340,25 +306,8 @@ class RtpStream:
         except (OSError, Refused):
             self._unsent += 1
 
-    def _send_key(self, timestamp: int) -> None:
-        starts, payload = self._keys.popleft()
-        event = self._terms.telephone_event if self._terms is not None else None
-        if payload is None or event is None:
-            self._send(self._payload_type, timestamp, self._silence)
-            return
-        if starts:
-            self._key_timestamp = timestamp
-        self._talks = False
-        self._send(event | 0x80 if starts else event, self._key_timestamp, payload)
-
-    def _reached(self) -> None:
-        """What was to come when this much has been played."""
-        while self._pending and self._pending[0][0] <= self._played and not self._keys:
-            _, kind, value = self._pending.popleft()
-            if kind == "mark":
-                self._push(control("mark", name=value))
-            else:
-                self._keys.extend(dtmf.packets(value))
+    def _reached(self, mark: str) -> None:
+        self._push(control("mark", name=mark))
 
     def skip(self, periods: int) -> None:
         """The far end hears a pause; see :class:`Paced`."""
@@ -371,7 +320,7 @@ class RtpStream:
         self._seconds += 1
         if self._seconds % RTCP_EVERY == 0:
             self._send_rtcp()
-        heard = self._received_before + self._jitter.received, self._reports.count
+        heard = self._jitter.received, self._reports.count
         if heard[0] != self._heard[0]:
             self._source.spoke_at = now
         if heard != self._heard or self._held:
@@ -382,19 +331,20 @@ class RtpStream:
                 self.on_lost()
 
     def _send_rtcp(self, goodbye: bool = False) -> None:
-        terms = self._terms
+        terms, source, jitter = self._terms, self._source, self._jitter
         if terms is None or self._target is None:
             return
-        source, jitter = self._source, self._jitter
-        block = self._reports.block(source.ssrc, jitter, self._loop.time()) if jitter.received else b""
-        packet = rtcp.write(
-            self._ssrc, block, time=time.time(), timestamp=self._timestamp, packets=self._sent, goodbye=goodbye
-        )
         one, target = self._pair[1], terms.remote_rtcp
         if terms.rtcp_mux:
             one, target = self._pair[0], self._target[:2]
         elif source.address is not None and source.address[:2] != source.named:  # behind NAT: the port beside it
             target = source.address[0], min(source.address[1] + 1, 65535)
+        if target[0] != self._target[0] and not self._permits(target[0]):
+            return
+        block = self._reports.block(source.ssrc, jitter, self._loop.time()) if jitter.received else b""
+        packet = rtcp.write(
+            self._ssrc, block, time=time.time(), timestamp=self._timestamp, packets=self._sent, goodbye=goodbye
+        )
         try:
             one.sendto(packet if self._srtp is None else self._srtp.protect_rtcp(packet), target)
         except (OSError, Refused):
@@ -405,9 +355,10 @@ class RtpStream:
         terms, source = self._terms, self._source
         assert terms is not None
         self._plain_source = source.address if self._srtp is None and self._translate is None else None
-        self._ssrc_in = source.ssrc
-        sends = terms.direction in ("sendrecv", "sendonly") and not is_nowhere(terms.remote)
-        self._target = (source.address or terms.remote) if sends else None
+        self._target = None
+        if terms.direction in ("sendrecv", "sendonly") and not is_nowhere(terms.remote):
+            named = terms.remote if source.address is None and self._permits(terms.remote[0]) else None
+            self._target = source.address or named
 
     def _unpause(self) -> None:
         if self.paused:
@@ -424,68 +375,57 @@ class RtpStream:
         except BlockingIOError:
             return False
         except OSError:  # the word of a router that a packet of ours did not arrive
-            return True
+            return not self.closed
         if address == self._plain_source and 12 < len(packet) <= rtp.MAX_PACKET:
             first, second, sequence, timestamp, ssrc = _unpack(packet)
-            if second == self._payload_type and first == rtp.PLAIN and ssrc == self._ssrc_in:
+            if second == self._payload_type and first == rtp.PLAIN and ssrc == self._source.ssrc:
                 for audio in self._jitter.receive(sequence, timestamp, packet[12:], now):
                     look = self._look
                     if look is None or look(audio) is False:
                         (self._receive or self._push)(audio)
                 return True
-        self._unusual(packet, address, now)
+        if not self._unusual(packet, address, now):
+            self._refused += 1
         return True
 
-    def _unusual(self, packet: bytes, address: Address, now: float) -> None:
-        """Whatever is not plain audio from whom we hear already."""
+    def _unusual(self, packet: bytes, address: Address, now: float) -> bool:
+        """Whatever is not plain audio from whom we hear already; False for what is not this call's."""
         terms = self._terms
-        if terms is None or len(packet) > rtp.MAX_PACKET or not self._source.may_be(address):
-            self._refused += 1
-            return
+        if terms is None or len(packet) > rtp.MAX_PACKET:
+            return False
+        if not self._source.may_be(address):
+            self._stranger = address[0]
+            return False
         if rtp.is_rtcp(packet):
-            self._rtcp(packet, now) if terms.rtcp_mux else None
-            return
+            return not terms.rtcp_mux or self._rtcp(packet, now)
         if self._srtp is not None:
             try:
                 packet = self._srtp.unprotect(packet)
             except Refused:
                 self._unauthentic += 1
-                return
-        payload = rtp.payload(packet)
-        if payload is None:
-            self._refused += 1
-            return
+                return True
+        if (payload := rtp.payload(packet)) is None:
+            return False
         _, second, sequence, timestamp, ssrc = _unpack(packet)
         kind = second & 0x7F
         is_event = kind in (terms.telephone_event, terms.telephone_event_received)
-        known = is_event or kind in (self._payload_type, terms.other_codec, COMFORT_NOISE)
-        if not known or not self._is_source(address, ssrc, now):
-            self._refused += 1
-            return
-        if is_event:
+        if not is_event and kind not in (self._payload_type, terms.other_codec, COMFORT_NOISE):
+            return False
+        if (address, ssrc) != (self._source.address, self._source.ssrc):
+            if not self._source.take(address, ssrc, self._jitter.received, now):
+                return False
+            self._jitter.new_source()
+            self._aim()
+        if is_event or kind == COMFORT_NOISE:
             self._jitter.pass_by(sequence)
-            if (key := self._digits.receive(timestamp, payload)) is not None:
+            if is_event and (key := self._digits.receive(timestamp, payload)) is not None:
                 self._push(control("digit", digits=key))
-            return
-        if kind == COMFORT_NOISE:
-            self._jitter.pass_by(sequence)
-            return
+            return True
         codec = terms.codec if kind == self._payload_type else "PCMA" if terms.codec == "PCMU" else "PCMU"
-        if (translate := _TRANSLATIONS.get((self._codec, codec))) is not None:
+        if (translate := TRANSLATIONS.get((self._codec, codec))) is not None:
             payload = translate(payload)
         for audio in self._jitter.receive(sequence, timestamp, payload, now):
             self._push(audio)
-
-    def _is_source(self, address: Address, ssrc: int, now: float) -> bool:
-        source, jitter = self._source, self._jitter
-        if address == source.address and ssrc == source.ssrc:
-            return True
-        if not source.take(address, ssrc, jitter.received, now):
-            return False
-        self._received_before += jitter.received
-        self._lost_before += max(0, jitter.lost)
-        jitter.new_source()
-        self._aim()
         return True
 
     def _fill(self) -> None:
@@ -506,38 +446,27 @@ class RtpStream:
 
     def _started(self) -> None:
         assert self._terms is not None
+        keys = self._terms.telephone_event is not None
         self._push(
-            control(
-                "start", call=self._call_id, codec=self._codec, custom=dict(self.custom),
-                sends_digits=self._terms.telephone_event is not None,
-            )
-        )  # fmt: skip
+            control("start", call=self._call_id, codec=self._codec, custom=dict(self.custom), sends_digits=keys)
+        )
 
-    # --- RTCP ---------------------------------------------------------------------------------------------------------
-
-    def _rtcp_readable(self, now: float) -> None:
+    def _rtcp_readable(self, now: float) -> bool:
+        """:meth:`_readable`, of the other socket."""
         try:
             packet, address = self._pair[1].recvfrom(2048)
-        except OSError:
-            return
+        except OSError as problem:
+            return not isinstance(problem, BlockingIOError) and not self.closed
         known = (terms.remote_rtcp[0], (self._source.address or terms.remote)[0]) if (terms := self._terms) else ()
-        if address[0] in known and len(packet) <= rtp.MAX_PACKET and rtp.is_rtcp(packet):
-            self._rtcp(packet, now)
-        else:
+        sane = address[0] in known and len(packet) <= rtp.MAX_PACKET and rtp.is_rtcp(packet)
+        if not sane or not self._rtcp(packet, now):
             self._refused += 1
+        return True
 
-    def _rtcp(self, packet: bytes, now: float) -> None:
+    def _rtcp(self, packet: bytes, now: float) -> bool:
         try:
             plain = packet if self._srtp is None else self._srtp.unprotect_rtcp(packet)
         except Refused:
             self._unauthentic += 1
-            return
-        if not self._reports.receive(plain, self._ssrc, now):
-            self._refused += 1
-
-
-_TRANSLATIONS: Mapping[tuple[str, str], Callable[[bytes], bytes]] = {
-    ("PCMA", "PCMU"): pcmu_to_pcma,
-    ("PCMU", "PCMA"): pcma_to_pcmu,
-}
-"""By the codec that is wanted and the one that there is."""
+            return True
+        return self._reports.receive(plain, self._ssrc, now)

@@ -24,6 +24,8 @@ EARLY = 0.0005
 """Seconds that a turn may begin early: a timer of uvloop counts in milliseconds, and would be set again and again."""
 MANY = 4 * TURNS
 """From so many streams on the sockets are read at the turns."""
+MOST_READ = 200
+"""Datagrams of one socket that are read at a turn: a stranger who floods it takes no place from whom it is for."""
 SECOND = 50
 """Periods between two calls of :meth:`Paced.each_second`."""
 CATCH_UP = 3
@@ -59,7 +61,7 @@ class Pacer:
         self.lateness: Callable[[float], None] | None = None
         """Told by how much each turn is late, in seconds; for measurements."""
         self._sockets = select.epoll() if hasattr(select, "epoll") else None  # elsewhere the loop watches each socket
-        self._readers: dict[int, Callable[[float], object]] = {}
+        self._readers: dict[int, Callable[[float], bool]] = {}
         self._at_turns = False
         if self._sockets is not None:
             self._loop.add_reader(self._sockets, self._read)
@@ -99,8 +101,8 @@ class Pacer:
             self._sockets.close()
             self._sockets = None
 
-    def watch(self, one: socket.socket, read: Callable[[float], object]) -> None:
-        """Call ``read``, which reads one datagram, with the time when there is one."""
+    def watch(self, one: socket.socket, read: Callable[[float], bool]) -> None:
+        """Call ``read`` with the time when there is a datagram; it reads one, and is False when there is none."""
         self._readers[one.fileno()] = read
         if self._sockets is not None:
             self._sockets.register(one, select.EPOLLIN)
@@ -117,13 +119,15 @@ class Pacer:
             self._loop.remove_reader(one)
 
     def _read(self) -> None:
-        if self._sockets is None:
-            return
+        """One datagram of each socket; at a turn, what lies in those that have more."""
         now = self._loop.time()
-        for number, _ in self._sockets.poll(0):
-            if (read := self._readers.get(number)) is not None:  # else closed by what came on another
+        for most in (1, MOST_READ) if self._at_turns else (1,):
+            for number, _ in self._sockets.poll(0) if self._sockets is not None else ():
                 try:
-                    read(now)
+                    for _ in range(most):
+                        read = self._readers.get(number)  # none once it was closed by what came
+                        if read is None or not read(now):
+                            break
                 except Exception as failure:  # noqa: BLE001
                     self._failed(failure)
 

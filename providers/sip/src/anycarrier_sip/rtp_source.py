@@ -21,16 +21,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class RtpSource:
-    """One stream's. ``symmetric``: the far end may be behind NAT."""
+    """One stream's."""
 
-    def __init__(self, networks: Sequence[Network], symmetric: bool) -> None:
+    def __init__(self, networks: Sequence[Network]) -> None:
         self.address: Address | None = None
         self.ssrc = -1
         self.spoke_at = 0.0
         """When it was heard last, to a second."""
         self.named: tuple[str, int] = ("", 0)
-        self._networks, self._symmetric = networks, symmetric
-        self._since = 0.0
+        self._networks = networks
+        self._since, self._before = 0.0, 0
+        """When it was taken, and how many packets had been heard by then."""
 
     def name(self, remote: tuple[str, int]) -> None:
         """A description names ``remote``; if that is new, whoever was heard is not any more."""
@@ -39,10 +40,6 @@ class RtpSource:
 
     def may_be(self, address: Address) -> bool:
         """Whether a packet from there is looked at."""
-        if address == self.address or address[:2] == self.named:
-            return True
-        if not self._symmetric:
-            return False
         if address[0] == self.named[0] or (self.address is not None and address[0] == self.address[0]):
             return True
         host = ipaddress.ip_address(address[0])
@@ -51,12 +48,13 @@ class RtpSource:
     def take(self, address: Address, ssrc: int, packets: int, now: float) -> bool:
         """Whether a packet that is sound, and authentic where there is SRTP, is of the source that is heard now.
 
-        ``packets`` were heard of the one before it.
+        ``packets`` were heard so far.
         """
         if self.address is not None and (address, ssrc) != (self.address, self.ssrc):
             silent = now - self.spoke_at >= SILENT and address[0] == self.address[0]
-            open_still = packets < PACKETS and now - self._since < SECONDS
+            open_still = packets - self._before < PACKETS and now - self._since < SECONDS
             if not silent and not (open_still and address[:2] == self.named != self.address[:2]):
                 return False
-        self.address, self.ssrc, self._since, self.spoke_at = address, ssrc, now, now
+        self.address, self.ssrc, self.spoke_at = address, ssrc, now
+        self._since, self._before = now, packets
         return True
