@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import pytest
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_sip.endpoint import OPEN_INVITES, Endpoint
+from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.message import Headers, Request, Response, SipError, StreamReader, parse, reply
 from anycarrier_sip.resolver import Target
 from anycarrier_sip.settings import SipSettings
 from anycarrier_sip.transaction import COOKIE, Flow, ServerTransaction
+from anycarrier_sip.trunks import OPEN_INVITES
 from virtual_time import virtually
 
 BOTH = ("udp:127.0.0.1:0", "tcp:127.0.0.1:0")
@@ -368,11 +369,11 @@ def test_peer_is_found_whatever_the_size_of_his_network() -> None:
         both = ("192.0.2.16", "192.0.2.19", "::ffff:192.0.2.17", "64:ff9b::c000:211")
         one = ("192.0.2.15", "192.0.2.20", "192.0.2.255", "2001:db8::1", "2001:db8:0:ffff::1")
         none = ("192.0.3.0", "192.0.1.255", "2001:db9::", "::192.0.2.16", "64:ff9b::c000:311")
-        assert [list(endpoint.trunks_at(address)) for address in both] == [[wide, narrow]] * 4
-        assert [list(endpoint.trunks_at(address)) for address in one] == [[wide]] * 5
-        assert [list(endpoint.trunks_at(address)) for address in none] == [[]] * 5
+        assert [list(endpoint.trunks.at(address)) for address in both] == [[wide, narrow]] * 4
+        assert [list(endpoint.trunks.at(address)) for address in one] == [[wide]] * 5
+        assert [list(endpoint.trunks.at(address)) for address in none] == [[]] * 5
         endpoint.unregister(wide)
-        assert [list(endpoint.trunks_at(address)) for address in (*both, *one)] == [[narrow]] * 4 + [[]] * 5
+        assert [list(endpoint.trunks.at(address)) for address in (*both, *one)] == [[narrow]] * 4 + [[]] * 5
 
     play(scene)
 
@@ -393,7 +394,7 @@ def test_exception_of_a_trunk_is_500_and_the_socket_goes_on(caplog: pytest.LogCa
     assert "a bug" in caplog.text
 
 
-def test_exceptions_in_callbacks_do_not_stop_other_transactions() -> None:
+def test_exceptions_in_callbacks_do_not_stop_other_transactions(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(endpoint: Endpoint) -> None:
         def fails(*_: Any) -> None:
             raise RuntimeError("a bug")
@@ -404,9 +405,10 @@ def test_exceptions_in_callbacks_do_not_stop_other_transactions() -> None:
         endpoint.request(ours("OPTIONS"), flow, on_response=fails, on_failure=failed.append)
         endpoint.call_later(1, fails)
         await asyncio.sleep(33)
-        assert failed == ["timeout"] and endpoint.guard.counters.failures == 2
+        assert failed == ["timeout"]
 
     play(scene)
+    assert len([record for record in caplog.records if record.exc_info]) == 2, "each is logged"
 
 
 def test_cancel_reaches_who_was_invited() -> None:
@@ -501,7 +503,7 @@ def test_p2_with_softphones_strangers_may_register_and_invite_only() -> None:
         inside.headers.set("To", "<sip:x@127.0.0.1>;tag=guessed")
         assert await phone.ask(inside) == []
         for _ in range(3):
-            endpoint.guard.wrong_answer(STRANGER, endpoint.now())
+            endpoint.guard.wrong_answer(STRANGER, "x", endpoint.now())
         assert await phone.ask(message("REGISTER")) == []
         assert registrar.got == ["REGISTER", "INVITE"] and trunk.got == []
 
@@ -771,13 +773,13 @@ def test_p8_stranger_cannot_keep_more_than_ten_connections_nor_those_by_talking(
 
 
 def test_p1_who_speaks_from_many_addresses_takes_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anycarrier_sip.endpoint.REMEMBERED", 50)
+    monkeypatch.setattr("anycarrier_sip.trunks.REMEMBERED", 50)
 
     async def scene(endpoint: Endpoint) -> None:
         endpoint.register(Line(endpoint, TRUNK))
         for number in range(70):
             assert not endpoint.guard.datagram(f"10.0.0.{number}", 5)
-        assert endpoint.trunks_at.cache_info().currsize == 50
+        assert endpoint.trunks.at.cache_info().currsize == 50
 
     play(scene)
 
@@ -871,11 +873,11 @@ def test_tcp_connection_is_opened_once_reused_and_opened_again_after_a_loss() ->
         done = lambda response: heard.append(response.status)  # noqa: E731
         endpoint.request(ours("OPTIONS"), one, on_response=done, on_failure=heard.append)
         await asyncio.sleep(0.1)
-        far.trunks[0].status = 0  # type: ignore[attr-defined]
+        far.trunks[0].status = 0
         endpoint.request(ours("INFO"), one, on_response=done, on_failure=heard.append)
         await asyncio.sleep(0.1)
         endpoint.hold(one)
-        far.hold(far.trunks[0].transactions[0].flow)  # type: ignore[attr-defined]
+        far.hold(far.trunks[0].transactions[0].flow)
         await asyncio.sleep(1000)
         assert endpoint.alive(one), "needed on both sides"
         endpoint.release(one)

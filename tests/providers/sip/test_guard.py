@@ -91,6 +91,13 @@ def test_p8_strangers_have_half_of_the_places_and_one_of_them_ten_until_he_has_l
     assert not asked.connection(STRANGER, [STRANGER] * 50, 10)
 
 
+def test_p8_a_network_of_ipv6_is_one_stranger() -> None:
+    asked = guard(strangers=True)
+    assert not asked.connection("2001:db8::ffff", [f"2001:db8::{number}" for number in range(10)], 10)
+    assert asked.connection("2001:db8:0:1::1", [f"2001:db8::{number}" for number in range(10)], 10)
+    assert [asked.may_challenge(f"2001:db8::{number}", 10) for number in range(12)] == [True] * 10 + [False] * 2
+
+
 def test_p2_with_softphones_strangers_are_read() -> None:
     asked = guard(strangers=True)
     assert asked.datagram(STRANGER, 10) and asked.connection(STRANGER, [], 10)
@@ -107,25 +114,25 @@ def test_p2_ten_challenges_a_second_and_address() -> None:
 def test_p2_three_wrong_answers_are_ten_minutes_of_silence() -> None:
     asked = guard(strangers=True)
     for _ in range(2):
-        asked.wrong_answer(STRANGER, 10)
+        asked.wrong_answer(STRANGER, "alice", 10)
     assert asked.datagram(STRANGER, 10)
-    asked.wrong_answer(STRANGER, 10)
+    asked.wrong_answer(STRANGER, "alice", 10)
     assert not asked.datagram(STRANGER, 609.9) and not asked.connection(STRANGER, [], 609.9)
     assert asked.datagram("198.51.100.2", 11)
     assert asked.counters.silenced == 2 and asked.counters.wrong_answers == 3
     assert asked.datagram(STRANGER, 610)
-    asked.wrong_answer(STRANGER, 611)
+    asked.wrong_answer(STRANGER, "alice", 611)
     assert asked.datagram(STRANGER, 611)
 
 
 def test_p2_a_right_answer_forgets_mistakes_and_peers_are_never_silenced() -> None:
     asked = guard(strangers=True)
     for _ in range(4):
-        asked.wrong_answer(STRANGER, 10)
-        asked.right_answer(STRANGER)
+        asked.wrong_answer(STRANGER, "alice", 10)
+        asked.right_answer(STRANGER, "alice")
     assert asked.datagram(STRANGER, 10)
     for _ in range(3):
-        asked.wrong_answer(PEER, 10)
+        asked.wrong_answer(PEER, "alice", 10)
     assert asked.datagram(PEER, 11) and asked.connection(PEER, [], 11)
 
 
@@ -134,10 +141,10 @@ def test_p2_guesses_from_many_addresses_take_no_more_memory(monkeypatch: pytest.
     asked = guard(strangers=True)
     for number in range(60):
         asked.may_challenge(f"10.0.0.{number}", 10)
-        asked.wrong_answer(f"10.0.0.{number}", 10)
+        asked.wrong_answer(f"10.0.0.{number}", "alice", 10)
     assert len(asked._wrong) <= 50
     assert asked.may_challenge(STRANGER, 11) and list(asked._challenged) == [STRANGER]
     for _ in range(3):
-        asked.wrong_answer("10.0.0.1", 10)
-        asked.wrong_answer("10.0.0.2", 700)
+        asked.wrong_answer("10.0.0.1", "alice", 10)
+        asked.wrong_answer("10.0.0.2", "alice", 700)
     assert set(asked._silent) == {"10.0.0.2"}

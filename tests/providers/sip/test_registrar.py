@@ -11,8 +11,9 @@ import pytest
 from anycarrier.errors import ConfigurationError, RequestRejected
 from anycarrier_sip.credential import SipCredential
 from anycarrier_sip.message import Headers, Request, Response, parse
-from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
+from anycarrier_sip.registrar import Registrar, admit
 from anycarrier_sip.transaction import Flow, ServerTransaction
+from anycarrier_sip.trunks import refuse_overlap
 from sip_wire import HERE, OneTrunk, Wire, md5, on_a_wire
 
 USERS = [
@@ -106,6 +107,9 @@ class Phone:
         login = self.authorization(self.challenged("REGISTER"), "REGISTER")
         [response] = self.send("REGISTER", login, *headers, **given)
         return response
+
+    def guess(self) -> list[Response]:
+        return self.send("REGISTER", self.authorization(self.challenged(), "REGISTER"), f"Contact: {self.contact}")
 
 
 def on_softphones(play: Callable[[Wire, Softphones], Awaitable[None]], **settings: Any) -> None:
@@ -293,6 +297,7 @@ def test_a_phone_whose_connection_ends_is_forgotten() -> None:
         phone.register()
         assert trunk.registrar.registered()["alice"] == ["tcp:203.0.113.5:41000"]
         wire.cut()
+        await asyncio.sleep(0)
         assert trunk.registrar.registered()["alice"] == []
 
     on_softphones(play)
@@ -359,15 +364,32 @@ def test_p2_three_wrong_answers_are_ten_minutes_of_silence() -> None:
     on_softphones(play)
 
 
-def test_p2_an_unknown_name_is_a_wrong_answer_and_a_right_one_forgives() -> None:
+def test_p2_a_right_answer_forgives_the_mistakes_of_its_own_name_and_no_others() -> None:
     async def play(wire: Wire, trunk: Softphones) -> None:
         nobody, alice = Phone(wire, "carol"), Phone(wire)
-        for _ in range(2):
-            for _ in range(2):
-                await asyncio.sleep(1)
-                assert nobody.register(f"Contact: {nobody.contact}").status == 401
+        for _ in range(4):
+            alice.password = "typo"
+            await asyncio.sleep(1)
+            assert alice.register().status == 401
+            alice.password = "swordfish"
             assert alice.register().status == 200
-        assert wire.endpoint.guard.counters.wrong_answers == 4
+        for left in (2, 1, 0):
+            await asyncio.sleep(1)
+            assert alice.register().status == 200
+            assert len(nobody.guess()) == bool(left)
+        assert wire.endpoint.guard.counters.wrong_answers == 7, "an unknown name is a wrong answer"
+        assert alice.send("REGISTER") == [], "who guesses has a telephone of his own, too"
+
+    on_softphones(play)
+
+
+def test_p2_a_network_of_ipv6_is_one_guesser() -> None:
+    async def play(wire: Wire, trunk: Softphones) -> None:
+        for left in (2, 1, 0):
+            await asyncio.sleep(1)
+            assert len(Phone(wire, password="guess", address=f"2001:db8::{left + 1}").guess()) == bool(left)
+        assert Phone(wire, address="2001:db8::9").send("REGISTER") == []
+        assert Phone(wire, address="2001:db8:0:1::9").register().status == 200
 
     on_softphones(play)
 

@@ -353,6 +353,7 @@ def test_lost_connection_fails_the_requests_that_wait_on_it(wire: Wire) -> None:
     wire.request("OPTIONS", TCP)
     wire.request("INFO")
     wire.layer.lost(TCP)
+    wire.until(0)
     assert wire.heard == [180, "transport", "transport"] and wire.layer.open == 1
 
 
@@ -360,6 +361,7 @@ def test_lost_connection_after_a_2xx_is_no_failure(wire: Wire) -> None:
     wire.request("INVITE", TCP)
     wire.answer(200, flow=TCP)
     wire.layer.lost(TCP)
+    wire.until(0)
     assert wire.heard == [200] and wire.layer.open == 0
 
 
@@ -367,6 +369,7 @@ def test_datagram_that_reached_nobody_fails_its_request_however_little_of_it_is_
     wire.request("OPTIONS")
     wire.request("INFO")
     wire.layer.unreachable(wire.sent[0][1].encode()[:150])
+    wire.until(0)
     assert wire.heard == ["transport"] and wire.layer.open == 1
     wire.until(1)
     assert wire.times("OPTIONS") == [0]
@@ -376,6 +379,7 @@ def test_datagram_that_reached_nobody_fails_its_request_however_little_of_it_is_
 def test_datagram_that_we_did_not_send_fails_nothing(wire: Wire, shown: bytes) -> None:
     wire.request("OPTIONS")
     wire.layer.unreachable(shown)
+    wire.until(0)
     assert wire.heard == [] and wire.layer.open == 1
 
 
@@ -383,6 +387,7 @@ def test_request_that_was_answered_did_reach_somebody(wire: Wire) -> None:
     wire.request("INVITE")
     wire.answer(100)
     wire.layer.unreachable(wire.sent[0][1].encode())
+    wire.until(0)
     assert wire.heard == [100] and wire.layer.open == 1
 
 

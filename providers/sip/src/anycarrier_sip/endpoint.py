@@ -16,25 +16,21 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from anycarrier.networks import Network, unfolded
 from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestServer
 from anycarrier_sip.figures import MediaFigures
-from anycarrier_sip.guard import REMEMBERED, Guard
+from anycarrier_sip.guard import Guard
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import REST, Resolver, Target, port_of
 from anycarrier_sip.settings import SipSettings
 from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, ServerTransaction, TransactionLayer
 from anycarrier_sip.transport import Transport
+from anycarrier_sip.trunks import Trunk, Trunks
 
-OPEN_INVITES = 50
-"""INVITEs of one trunk that wait for our final response, or for the ACK of a 2xx; more are answered 503 (P8): nobody
-has agents answer to an address that is not his."""
 RETRY_AFTER = 10
 """Seconds that a 503 of ours names."""
 LARGE = 1300
@@ -48,37 +44,6 @@ REALM = "anycarrier"
 """What telephones show beside the question for a password."""
 
 logger = logging.getLogger(__name__)
-
-
-class Trunk(Protocol):
-    """One credential's side of the endpoint."""
-
-    credential: Any
-    contact_user: str
-    """The user of our Contact: random, so that calls to it are for this credential."""
-    own_user: bool
-    """Whether all its calls are addressed to that user, so that others may share its peers."""
-    challenges: bool
-    """Whether it asks callers for a password: any such one may ask, the answer tells whose the call is."""
-    peers: Sequence[Network]
-    """Networks that its calls come from, resolved hosts too. When they change, register it again."""
-    from_anywhere: bool
-    """True for a registrar of softphones: INVITE and REGISTER from any address are its, to be challenged (P2)."""
-
-    def resolved(self, addresses: Collection[str]) -> None:
-        """The addresses of its host, whenever they are looked up: calls come from them too."""
-
-    def wants(self, request: Request, flow: Flow) -> bool:
-        """Whether the request, from an address of its peers, is for this credential."""
-
-    def recognizes(self, request: Request, flow: Flow) -> bool:
-        """Whether it challenges callers, and this one shows a login of its or is a phone that has registered."""
-
-    def invited(self, transaction: ServerTransaction) -> None:
-        """A new call."""
-
-    def requested(self, transaction: ServerTransaction) -> None:
-        """Any other request outside a dialog."""
 
 
 class InDialog(Protocol):
@@ -100,9 +65,7 @@ class Endpoint:
     def __init__(self, settings: SipSettings) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
-        self.trunks: list[Trunk] = []
-        self.trunks_at = lru_cache(REMEMBERED)(self._trunks_at)
-        """Those whose peer an address may be."""
+        self.trunks = Trunks(settings.known_networks)
         self.dialogs: dict[tuple[str, str], InDialog] = {}
         """By Call-ID and local tag: use :meth:`attach` and :meth:`detach`."""
         self.losses: list[Callable[[Flow], None]] = []
@@ -114,17 +77,13 @@ class Endpoint:
         self.ports = PortRange(*settings.rtp_ports)
         self.digest = DigestServer(secrets.token_bytes(32), REALM, algorithms=settings.digest_algorithms)
         """Challenges callers, for all credentials."""
-        self.guard = Guard(lambda address: bool(self.trunks_at(address)), strangers=settings.softphones)
+        self.guard = Guard(lambda address: bool(self.trunks.at(address)), strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
         self.layer = TransactionLayer(
             self._send, self.loop.call_later, token=token, sent_by=self._sent_by, strays=self._stray
         )
         self.transport = Transport(settings, self.guard, self._received, self._lost, self.layer.unreachable)
         self._flows: dict[tuple[str, str], Flow] = {}
-        self._networks: dict[tuple[int, int], dict[int, list[Trunk]]] = {}
-        """Who has which, by IP version and prefix length, then address."""
-        self._unsettled: dict[int, dict[tuple[str, int], ServerTransaction]] = {}
-        """INVITEs of each trunk without a final response, or the ACK of a 2xx, by Call-ID and CSeq."""
         self._refused_tcp: dict[tuple[str, int], float] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -152,22 +111,11 @@ class Endpoint:
 
     def register(self, trunk: Trunk) -> None:
         """Let ``trunk`` have its requests."""
-        self.trunks.append(trunk)
-        self._changed()
+        self.trunks.add(trunk)
 
     def unregister(self, trunk: Trunk) -> None:
         """The end of :meth:`register`."""
         self.trunks.remove(trunk)
-        self._unsettled.pop(id(trunk), None)
-        self._changed()
-
-    def _changed(self) -> None:
-        self.trunks_at.cache_clear()
-        self._networks = {}
-        for trunk in self.trunks:
-            for network in {*self.settings.known_networks, *trunk.peers}:
-                same_size = self._networks.setdefault((network.version, network.prefixlen), {})
-                same_size.setdefault(int(network.network_address), []).append(trunk)
 
     def attach(self, call_id: str, local_tag: str, dialog: InDialog, flow: Flow) -> None:
         """Let ``dialog`` have its requests; what comes from the peer of ``flow`` is read, its connection kept open."""
@@ -218,7 +166,7 @@ class Endpoint:
             on_failure(why)
 
         self.guard.expect(flow.remote[0], self.now())
-        transaction = self.layer.request(request, flow, self._safely(responded), self._safely(failed), timeout)
+        transaction = self.layer.request(request, flow, responded, failed, timeout)
         return transaction
 
     async def targets(self, uri: Uri, transport: str | None) -> list[Target]:
@@ -261,8 +209,8 @@ class Endpoint:
         return self.loop.time()
 
     def call_later(self, seconds: float, callback: Callable[[], Any]) -> asyncio.TimerHandle:
-        """The loop's timer; an exception of ``callback`` is logged."""
-        return self.loop.call_later(seconds, self._safely(callback))
+        """The loop's timer."""
+        return self.loop.call_later(seconds, callback)
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
@@ -295,22 +243,13 @@ class Endpoint:
     def _known(self, request: Request, flow: Flow) -> bool:
         """Whether the request is to be answered at all: who may only answer us, or may register, may not ask."""
         dialog = self.dialogs.get((request.call_id, request.to.tag or ""))
-        if (dialog is not None and dialog.peer_allowed(flow)) or self.trunks_at(flow.remote[0]):
+        if (dialog is not None and dialog.peer_allowed(flow)) or self.trunks.at(flow.remote[0]):
             return True
-        if not any(trunk.from_anywhere for trunk in self.trunks):
+        if not self.trunks.anywhere:
             return False
         if request.method in ("REGISTER", "INVITE"):
             return request.to.tag is None
         return request.method == "ACK" or (request.method == "CANCEL" and self.layer.pending(request, flow))
-
-    def _trunks_at(self, text: str) -> Sequence[Trunk]:
-        """A look-up for each size of a network, however many there are."""
-        address, found = unfolded(text), set[int]()
-        for (version, length), same_size in self._networks.items():
-            rest = address.max_prefixlen - length
-            if version == address.version:
-                found.update(map(id, same_size.get(int(address) >> rest << rest, ())))
-        return [trunk for trunk in self.trunks if id(trunk) in found] if found else ()
 
     def _dispatch(self, transaction: ServerTransaction) -> None:
         request, flow = transaction.request, transaction.flow
@@ -319,52 +258,23 @@ class Endpoint:
             dialog = self.dialogs.get((request.call_id, tag))
             if dialog is not None and dialog.peer_allowed(flow):
                 if request.method == "ACK":
-                    for unsettled in self._unsettled.values():
-                        unsettled.pop((request.call_id, request.cseq.number), None)
+                    self.trunks.settled(request)
                 self._hand_over(dialog.requested, transaction)
             elif request.method != "ACK":
                 self._refuse(transaction, 481)
             return
         if request.method == "ACK":
             return
-        trunk = self._trunk(request, flow)
+        trunk = self.trunks.whose(request, flow)
         if trunk is None:
             self._refuse(transaction, 404)
         elif request.method != "INVITE":
             self._hand_over(trunk.requested, transaction)
-        elif self.draining or not self._may_ring(trunk, transaction):
+        elif self.draining or not self.trunks.may_ring(trunk, transaction):
             self.guard.counters.refused_invites += 1
             self._refuse(transaction, 503, RETRY_AFTER)
         else:
             self._hand_over(trunk.invited, transaction)
-
-    def _trunk(self, request: Request, flow: Flow) -> Trunk | None:
-        """By source address; where several share it, by our contact user, then by login or phone, then by who wants
-        it: one, or none. Who has a user of his own gets nothing else of what is shared with one who has none, so that
-        no tenant gets another's calls by naming his carrier's network (``refuse_overlap``).
-        """
-        anywhere = [trunk for trunk in self.trunks if trunk.from_anywhere]
-        candidates = () if request.method == "REGISTER" and anywhere else self.trunks_at(flow.remote[0])
-        user = Uri.parse(request.uri).user
-        by_user = [trunk for trunk in candidates if user and trunk.contact_user == user]
-        known = [trunk for trunk in (*candidates, *anywhere) if trunk.recognizes(request, flow)]
-        plain = [trunk for trunk in candidates if not trunk.own_user]
-        found = by_user or known or plain or candidates or anywhere
-        if request.method != "INVITE" or by_user:
-            return found[0] if found else None  # an OPTIONS is nobody's in particular
-        wanting = [trunk for trunk in found if trunk.wants(request, flow)]
-        if len(wanting) > 1 and not all(trunk.challenges for trunk in wanting):
-            logger.warning("sip: a call from %s fits %d credentials", flow.remote[0], len(wanting))
-            return None
-        return wanting[0] if wanting else None
-
-    def _may_ring(self, trunk: Trunk, transaction: ServerTransaction) -> bool:
-        before, request = self._unsettled.get(id(trunk), {}), transaction.request
-        unsettled = {key: one for key, one in before.items() if (one.accepted and not one.over) or not one.final}
-        if len(unsettled) >= OPEN_INVITES:
-            return False
-        self._unsettled[id(trunk)] = {**unsettled, (request.call_id, request.cseq.number): transaction}
-        return True
 
     def _hand_over(self, handler: Callable[[ServerTransaction], None], transaction: ServerTransaction) -> None:
         try:
@@ -387,8 +297,8 @@ class Endpoint:
 
     def _lost(self, flow: Flow) -> None:
         self.layer.lost(flow)
-        for told in tuple(self.losses):
-            self._safely(told)(flow)
+        for told in self.losses:
+            self.loop.call_soon(told, flow)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -412,16 +322,6 @@ class Endpoint:
         target = Target(flow.transport, flow.remote[0], via.port or port_of(flow.transport), via.host)
         with contextlib.suppress(OSError):
             self.transport.send(response, await self.flow(target))
-
-    def _safely(self, callback: Callable[..., Any]) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
-            try:
-                callback(*arguments)
-            except Exception:
-                self.guard.counters.failures += 1
-                logger.exception("sip: a callback failed")
-
-        return call
 
 
 def _target(flow: Flow) -> Target:

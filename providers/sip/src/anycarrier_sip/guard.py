@@ -11,6 +11,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_network
+
+from anycarrier.networks import unfolded
 
 DATAGRAMS_A_SECOND = 1000
 """From one address; more are dropped unread (P8)."""
@@ -67,7 +71,8 @@ class Guard:
         self._second = 0
         self._messages, self._challenged = Counter[str](), Counter[str]()
         """In this second."""
-        self._wrong = Counter[str]()
+        self._wrong: dict[str, list[str]] = {}
+        """The names that wrong passwords were for."""
         self._silent: dict[str, float] = {}
         self._told, self._told_at = 0, -60.0
 
@@ -119,30 +124,32 @@ class Guard:
     def may_challenge(self, address: str, now: float) -> bool:
         """Whether a digest challenge may be sent to ``address``; if not, answer nothing. Counts it (P2)."""
         self._turn(now)
-        self._challenged[address] += 1
-        if self._challenged[address] > CHALLENGES_A_SECOND:
+        self._challenged[place(address)] += 1
+        if self._challenged[place(address)] > CHALLENGES_A_SECOND:
             return False
         self.counters.challenges += 1
         return True
 
-    def wrong_answer(self, address: str, now: float) -> None:
+    def wrong_answer(self, address: str, name: str, now: float) -> None:
         """``address`` gave a wrong password; after three it is not heard for ten minutes (P2), unless it is a peer."""
         self.counters.wrong_answers += 1
         if len(self._wrong) >= REMEMBERED:
             self._wrong.clear()
-        self._wrong[address] += 1
-        if self._wrong[address] >= WRONG_ANSWERS:
-            del self._wrong[address]
+        guessed = self._wrong.setdefault(place(address), [])
+        guessed.append(name)
+        if len(guessed) >= WRONG_ANSWERS:
+            del self._wrong[place(address)]
             self._silent = {one: until for one, until in self._silent.items() if until > now}
-            self._silent[address] = now + SILENCE
+            self._silent[place(address)] = now + SILENCE
 
-    def right_answer(self, address: str) -> None:
-        """``address`` gave a right one: earlier mistakes are forgotten."""
-        self._wrong.pop(address, None)
+    def right_answer(self, address: str, name: str) -> None:
+        """``address`` gave a right one: earlier mistakes of that name are forgotten."""
+        if place(address) in self._wrong:
+            self._wrong[place(address)] = [one for one in self._wrong[place(address)] if one != name]
 
     def silent(self, address: str, now: float) -> bool:
         """Whether ``address`` is not heard, for the wrong passwords it gave. Counts it."""
-        if self._silent.get(address, 0) <= now or self.is_peer(address):
+        if not self._silent or self._silent.get(place(address), 0) <= now or self.is_peer(address):
             return False
         self.counters.silenced += 1
         return True
@@ -154,7 +161,7 @@ class Guard:
         of_one = OF_ONE
         if not self.trusts(address):
             of_one = OF_ONE_STRANGER if sum(not self.trusts(one) for one in others) < STRANGERS else 0
-        return len(others) < CONNECTIONS and sum(one == address for one in others) < of_one
+        return len(others) < CONNECTIONS and sum(place(one) == place(address) for one in others) < of_one
 
     def _turn(self, now: float) -> None:
         """Count anew each second."""
@@ -163,3 +170,10 @@ class Guard:
             self._messages.clear()
             self._challenged.clear()
             self._expected = {one: until for one, until in self._expected.items() if until > now}
+
+
+@lru_cache(REMEMBERED)
+def place(address: str) -> str:
+    """The address; of IPv6 its /64 network, since who has one there has them all."""
+    found = unfolded(address)
+    return str(found) if found.version == 4 else str(ip_network((int(found) >> 64 << 64, 64)))

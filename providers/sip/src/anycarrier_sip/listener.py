@@ -29,12 +29,13 @@ from anycarrier_sip.header_values import parameters_of
 from anycarrier_sip.invitation import Destination, Inbound, Outbound
 from anycarrier_sip.media import RtpStream
 from anycarrier_sip.message import METHODS, NameAddr, Request, Response, SipError, Uri
-from anycarrier_sip.registrar import Registrar, admit, refuse_overlap
+from anycarrier_sip.registrar import Registrar, admit
 from anycarrier_sip.registration import Standing, standing_of
 from anycarrier_sip.sdp import NotAcceptable
 from anycarrier_sip.settings import SipSettings
 from anycarrier_sip.sip_call import SipCall
 from anycarrier_sip.transaction import Flow, ServerTransaction
+from anycarrier_sip.trunks import refuse_overlap
 
 if TYPE_CHECKING:
     from anycarrier_sip.provider import SipProvider
@@ -48,7 +49,7 @@ STOP_PATIENCE = 2.0
 
 
 class SipListener:
-    """A credential's listener, and its :class:`anycarrier_sip.endpoint.Trunk`."""
+    """A credential's listener, and its :class:`anycarrier_sip.trunks.Trunk`."""
 
     def __init__(self, provider: SipProvider, desk: Desk) -> None:
         self.provider, self.desk = provider, desk

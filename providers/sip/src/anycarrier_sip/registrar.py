@@ -7,15 +7,15 @@ nothing, and get at most ten answers a second; after three wrong passwords they 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from anycarrier.errors import ConfigurationError, RequestRejected
+from anycarrier.errors import RequestRejected
 from anycarrier.sip import SipAddress, is_sip
 from anycarrier_sip.credential import SipUser
 from anycarrier_sip.digest import Refusal, username
-from anycarrier_sip.endpoint import Endpoint, Trunk
+from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.message import NameAddr, Request, Response, SipError, reply
 from anycarrier_sip.transaction import Flow, ServerTransaction
 
@@ -30,10 +30,10 @@ def admit(endpoint: Endpoint, tx: ServerTransaction, password_of: Callable[[str]
     address, now, guard = tx.flow.remote[0], endpoint.now(), endpoint.guard
     found = endpoint.digest.check(tx.request, address, now, password_of)
     if not isinstance(found, Refusal):
-        guard.right_answer(address)
+        guard.right_answer(address, found)
         return found
     if found.wrong:
-        guard.wrong_answer(address, now)
+        guard.wrong_answer(address, username(tx.request) or "", now)
     if guard.is_peer(address) or (not guard.silent(address, now) and guard.may_challenge(address, now)):
         response = reply(tx.request, 401, to_tag=endpoint.layer.token())
         for challenge in endpoint.digest.challenges(address, now, stale=found.stale):
@@ -42,31 +42,6 @@ def admit(endpoint: Endpoint, tx: ServerTransaction, password_of: Callable[[str]
     else:
         tx.forget()
     return None
-
-
-def refuse_overlap(mine: Trunk, others: Iterable[Trunk]) -> None:
-    """Raise ``ConfigurationError`` where calls from one address or login could be ``mine`` or another credential's.
-
-    Sharing a carrier's network is fine for trunks that calls are addressed to by a user of their own, or that all
-    challenge. What is left goes to who was there first, so nobody gets calls by naming another's network.
-    """
-    for other in others:
-        taken = {user.name.lower() for user in other.credential.users}
-        if double := [user.name for user in mine.credential.users if user.name.lower() in taken]:
-            raise ConfigurationError(
-                f"sip users: {', '.join(double)} logs in to another credential of this process already, and a login "
-                "must say whose it is. Choose a name that no other has, like alice-sales, here and on the telephone"
-            )
-        apart = mine.own_user and mine.contact_user != other.contact_user
-        if apart or (mine.credential.challenge and other.credential.challenge):
-            continue
-        for peer in mine.peers:
-            if any(peer.overlaps(theirs) for theirs in other.peers):
-                raise ConfigurationError(
-                    f"sip: calls from {peer} belong to another credential of this process already. Give this one a "
-                    "contact_user that no other has, and have the carrier send its calls to sip:CONTACT_USER@ our "
-                    "address; or set challenge, username and password on both, if the far end answers challenges"
-                )
 
 
 @dataclass(eq=False)

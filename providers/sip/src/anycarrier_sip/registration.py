@@ -30,10 +30,11 @@ from anycarrier.errors import (
 from anycarrier_sip.credential import SipCredential
 from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestClient
-from anycarrier_sip.endpoint import Endpoint, Trunk, token
+from anycarrier_sip.endpoint import Endpoint, token
 from anycarrier_sip.message import Headers, NameAddr, Request, Response, SipError, Uri
 from anycarrier_sip.resolver import Target
 from anycarrier_sip.transaction import Flow
+from anycarrier_sip.trunks import Trunk
 
 EXPIRES = 300
 """Seconds asked of a registrar: what restarts and forgets us has us back within four minutes."""

@@ -355,8 +355,9 @@ class TransactionLayer:
 
     def lost(self, flow: Flow) -> None:
         """A connection is gone: requests that wait for an answer on it fail. Never call it from ``send``."""
-        for client in [one for one in self._clients.values() if one.flow == flow]:
-            client.fail("transport")
+        for client in self._clients.values():
+            if client.flow == flow:
+                self._fail_soon(client)
 
     def unreachable(self, datagram: bytes) -> None:
         """Nobody listens where ``datagram`` of ours went, of which this is the beginning: its request fails, unless
@@ -364,7 +365,10 @@ class TransactionLayer:
         branch, method = BRANCH.search(datagram), datagram.partition(b" ")[0].decode("ascii", "replace")
         client = self._clients.get((branch[0].decode(), method)) if branch is not None else None
         if client is not None and not client.heard:
-            client.fail("transport")
+            self._fail_soon(client)
+
+    def _fail_soon(self, client: ClientTransaction) -> None:  # not now: what its user raises concerns nobody else
+        self.call_later(0, lambda: client.fail("transport"))
 
     def close(self) -> None:
         """Drop everything, and tell nobody."""
