@@ -345,6 +345,29 @@ def test_a_bye_that_is_not_taken_ends_the_call_all_the_same(answer: str) -> None
     play(scene, agent=stay, credential={"username": "user", "password": "secret"})
 
 
+@pytest.mark.parametrize("says", ["100 Trying", "180 Ringing"])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_call_that_nobody_ever_answers_ends_soon_after_its_ring_time(says: str, goes_on: bool) -> None:
+    """Whether its far end falls silent or says the same for ever: it answers no CANCEL."""
+
+    async def scene(at: House) -> None:
+        invite, dialling = await at.dial(timeout=20)
+
+        async def ring() -> None:
+            while True:
+                at.peer.respond(invite, says)
+                await asyncio.sleep(2 if goes_on else OVER)
+
+        ringing = asyncio.create_task(ring())
+        call = await at.exchange.wait_for(await dialling, timeout=26)
+        assert call.reason is (EndReason.NO_ANSWER if says.startswith("180") else EndReason.UNREACHABLE)
+        assert at.peer.count("CANCEL")
+        await nothing_left(at)
+        ringing.cancel()
+
+    play(scene, agent=stay)
+
+
 def test_a_held_call_stays_for_an_hour() -> None:
     async def scene(at: House) -> None:
         call, leg = await at.rung()
