@@ -25,7 +25,7 @@ from anycarrier.credentials import MemoryCredentials
 from anycarrier.errors import AnycarrierError, CallElsewhere, StoreUnavailable, TicketRefused
 from anycarrier_sip.sandbox import SipSandbox
 from anycarrier_sip.sandbox.callee import SESSION_SECONDS
-from scripted_sip_peer import OURS, THEIRS, Heard, House, Leg, QuietStream, house, play, sdp
+from scripted_sip_peer import OURS, THEIRS, Heard, House, Leg, Peer, QuietStream, house, play, sdp
 from virtual_time import follow_loop, virtually
 
 OVER = 120.0
@@ -396,6 +396,32 @@ def test_a_caller_that_has_restarted_with_the_same_call_id_is_a_new_call() -> No
         again.request("BYE")
         await at.peer.next("200 BYE")
         assert [*at.listener.calls] == [first.id]
+
+    play(scene, agent=stay)
+
+
+def test_an_answer_that_crosses_the_cancel_and_names_a_place_that_is_looked_up_leaves_nothing() -> None:
+    """The call is over by the time it is known where the ACK goes."""
+
+    async def scene(at: House) -> None:
+        async def looked_up(*given: Any) -> Any:
+            await asyncio.sleep(0.5)
+            return await targets(*given)
+
+        endpoint = at.listener.endpoint
+        targets, endpoint.targets = endpoint.targets, looked_up
+        elsewhere = await Peer.open()
+        invite, dialling = await at.dial()
+        at.peer.respond(invite, "180 Ringing")
+        await at.exchange.hang_up(await dialling)
+        await at.peer.next("CANCEL")
+        port, at.peer.port = at.peer.port, elsewhere.port  # in its Contact
+        at.peer.respond(invite, "200 OK", body=sdp(5000))
+        at.peer.port, elsewhere.us = port, at.peer.us
+        await elsewhere.next("ACK")
+        elsewhere.respond(await elsewhere.next("BYE"), "200 OK")
+        elsewhere.close()
+        await nothing_left(at)
 
     play(scene, agent=stay)
 
