@@ -29,11 +29,8 @@ release to the next."""
 
 
 def unfolded(address: str | Address) -> Address:
-    """The address, without a zone; the IPv4 one inside an IPv6 one that leads to it (mapped, NAT64).
-
-    ``ValueError`` where ``address`` is none.
-    """
-    found = ip_address(address.partition("%")[0]) if isinstance(address, str) else address
+    """The address, or the IPv4 one in an IPv6 one that leads to it (mapped, NAT64); ``ValueError`` if it is none."""
+    found = ip_address(address)
     if isinstance(found, IPv6Address):
         if found.ipv4_mapped is not None:
             return found.ipv4_mapped

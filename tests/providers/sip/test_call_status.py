@@ -99,6 +99,7 @@ def test_after_the_answer(cause: int | None, reason: EndReason) -> None:
         (["Q.850;cause=17"], 17),
         (["q.850 ; CAUSE = 21 ;text=x"], 21),
         (['Q.850;text="a;cause=1, b";cause=34'], 34),
+        (['Q.850;cause=34;text="a;cause=1, b"'], 34),
         (['SIP;cause=200;text="Call completed elsewhere"', "Q.850;cause=26"], 26),
         (["SIP;cause=486"], None),
         (["Q.850;cause=1234"], None),

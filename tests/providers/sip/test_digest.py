@@ -73,6 +73,7 @@ def test_the_strongest_comes_first_and_what_cannot_be_answered_not_at_all() -> N
         )
     )  # fmt: skip
     assert [challenge.nonce for challenge in found] == ["5", "2", "1"]
+    assert len(challenges(refused(401, 'Digest realm="a", nonce="1", '))) == 1, "a comma too many harms nobody"
     assert found[1] == Challenge("a", "2", "SHA-256", "auth", "o", stale=True)
 
 

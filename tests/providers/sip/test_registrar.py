@@ -447,8 +447,8 @@ def test_two_tenants_may_not_have_a_softphone_of_one_name() -> None:
         users = [{"name": name, "password": "pw"} for name in names]
         return OneTrunk(SipCredential(preset="softphones", users=users))
 
-    with pytest.raises(ConfigurationError, match=r"sip users: alice logs in .* Choose a name that no other has"):
-        refuse_overlap(phones("bob", "alice"), [phones("carol"), phones("Alice", "dave")])
+    with pytest.raises(ConfigurationError, match=r"sip users: ALICE logs in .* Choose a name that no other has"):
+        refuse_overlap(phones("bob", "ALICE"), [phones("carol"), phones("Alice", "dave")])
     refuse_overlap(phones("alice"), [phones("bob"), trunk()])
 
 

@@ -108,9 +108,7 @@ class SipUser(BaseModel):
 
 
 class SipCredential(Credential):
-    """One trunk, one extension of a PBX, or the softphones of one tenant.
-
-    ``preset`` brings what is known of the carrier (``presets.py``); any field given here is used instead.
+    """One trunk, one extension of a PBX, or the softphones of one tenant; a field given here wins over ``preset``'s.
 
     >>> SipCredential(preset="pbx", host="pbx.example.com", username="201", password="...", numbers=["+14155550100"])
     >>> SipCredential(preset="twilio-elastic", host="acme", username="acme", password="...", numbers=["+14155550100"])
@@ -227,15 +225,14 @@ class SipCredential(Credential):
                 "turns them on with SipSettings(softphones=True), or softphones = true in the service's "
                 "[carriers.sip]; a softphone of a PBX needs no such thing (preset pbx)"
             )
-        named = [("host", trunk.host, [trunk.host])] if trunk.host and is_address(trunk.host) else []
-        named += [("peers:", str(one), [str(one[0]), str(one[-1])]) for one in self.networks]
-        for field, text, addresses in named:
-            if not all(map(settings.permits, addresses)):
-                raise ConfigurationError(
-                    f"sip {field} {text} is a private or reserved address. Name the public one, or have whoever runs "
-                    "this process list the network: SipSettings(private_targets=...), in the service private_targets "
-                    "in [carriers.sip] or outward_allow"
-                )
+        named = {f"host {trunk.host}": [trunk.host]} if trunk.host and is_address(trunk.host) else {}
+        named |= {f"peers: {one}": [str(one[0]), str(one[-1])] for one in self.networks}
+        if inside := [name for name, addresses in named.items() if not all(map(settings.permits, addresses))]:
+            raise ConfigurationError(
+                f"sip {inside[0]} is a private or reserved address. Name the public one, or have whoever runs this "
+                "process list the network: SipSettings(private_targets=...), in the service private_targets in "
+                "[carriers.sip] or outward_allow"
+            )
         if trunk.srtp == "required" and trunk.transport != "tls" and not settings.srtp_without_tls:
             raise ConfigurationError(
                 "sip srtp is required, and without TLS its keys can be read on the way: set transport to tls"

@@ -1,7 +1,6 @@
-"""What is known of carriers before anybody has typed anything: hosts, addresses, number forms. Data, no code.
+"""What is known of carriers before anybody has typed anything: defaults for the credential's fields. Data, no code.
 
-Every field is a default that the credential's field of the same name overrides. Sources are the carriers' public pages,
-as read in November 2026; none of it was tried against a real trunk.
+Sources are the carriers' public pages, as read in November 2026; none of it was tried against a real trunk.
 """
 
 from __future__ import annotations
@@ -53,10 +52,7 @@ _TWILIO_EDGES = ("ashburn", "dublin", "frankfurt", "roaming", "sao-paulo", "sing
 PRESETS: Mapping[PresetName, Preset] = {
     # www.twilio.com/docs/sip-trunking, /ip-addresses. No REGISTER: an IP access list, a credential list, or both.
     "twilio-elastic": Preset(
-        hosts={
-            "": "{name}.pstn.twilio.com",
-            **{edge: f"{{name}}.pstn.{edge}.twilio.com" for edge in _TWILIO_EDGES},
-        },
+        hosts={"": "{name}.pstn.twilio.com"} | {edge: f"{{name}}.pstn.{edge}.twilio.com" for edge in _TWILIO_EDGES},
         peers=(
             "54.172.60.0/30", "54.244.51.0/30",  # North America: Virginia, Oregon
             "177.71.206.192/30",  # South America
