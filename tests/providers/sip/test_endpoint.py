@@ -728,7 +728,8 @@ def test_p8_sixty_seconds_idle_without_a_dialog() -> None:
 
 def test_p8_a_hundred_connections_at_a_time() -> None:
     async def scene(endpoint: Endpoint) -> None:
-        endpoint.register(Line(endpoint, TRUNK, OTHER))
+        endpoint.register(Line(endpoint, TRUNK))
+        endpoint.register(Line(endpoint, OTHER))
         writers = [(await dial(endpoint, (TRUNK, OTHER)[number % 2]))[1] for number in range(100)]
         await asyncio.sleep(0.1)
         reader, refused = await dial(endpoint)

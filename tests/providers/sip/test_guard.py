@@ -12,7 +12,9 @@ PEER, STRANGER = "192.0.2.7", "198.51.100.1"
 
 
 def guard(**options: bool) -> Guard:
-    return Guard(lambda address: address.startswith("192.0.2."), **options)
+    """Whose peers are 192.0.2.x, of one credential up to .99, of each its own beyond."""
+    peers = {f"192.0.2.{number}": [max(99, number)] for number in range(256)}
+    return Guard(lambda address: peers.get(address, ()), **options)
 
 
 def test_p1_known_is_a_peer_and_nobody_else() -> None:
@@ -69,12 +71,15 @@ def test_p8_a_thousand_datagrams_a_second_of_one_address() -> None:
     assert asked.datagram(PEER, 11) and list(asked._messages) == [PEER]
 
 
-def test_p8_a_hundred_connections_fifty_of_one_address() -> None:
+def test_p8_a_hundred_connections_fifty_of_one_address_or_credential() -> None:
     asked = guard()
     others = [f"192.0.2.{number}" for number in range(100, 200)]
     assert asked.connection(PEER, others[:99], 10) and not asked.connection(PEER, others, 10)
     assert asked.connection(PEER, [PEER] * 49, 10) and not asked.connection(PEER, [PEER] * 50, 10)
-    assert asked.counters.refused_connections == 2 and asked.counters.stranger_connections == 0
+    of_one = [f"192.0.2.{number}" for number in range(10, 60)]
+    assert asked.connection(PEER, of_one[1:], 10) and not asked.connection(PEER, of_one, 10)
+    assert asked.connection("192.0.2.200", of_one, 10)
+    assert asked.counters.refused_connections == 3 and asked.counters.stranger_connections == 0
     assert not asked.connection(STRANGER, [], 10)
     assert asked.counters.stranger_connections == 1
 

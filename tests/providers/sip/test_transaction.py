@@ -542,8 +542,6 @@ def test_repeated_request_gets_its_answer_again_until_timer_j(wire: Wire) -> Non
     assert wire.times(200) == [0, 31.9]
     options.respond(reply(options.request, 500, to_tag="x"))  # one final response
     assert wire.times(500) == [] and wire.layer.open == 0
-    wire.until(64)
-    assert wire.receive(request("OPTIONS", branch="a")) is not None
 
 
 def test_flood_of_requests_takes_no_more_memory(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -556,13 +554,13 @@ def test_flood_of_requests_takes_no_more_memory(wire: Wire, monkeypatch: pytest.
         invite.respond(reply(invite.request, 503, to_tag="x"))
     del options, invite
     layer = wire.layer
-    assert 20 < len(layer._answers) + len(layer._older) < 200
+    assert 20 < len(layer._answers) < 100
     assert layer.open in (50, 51) and len(layer._merged) == layer.open
     sent = len(wire.sent)
     assert wire.receive(request("OPTIONS", branch="o299", number=299)) is None and len(wire.sent) == sent + 1
-    assert len(wire.timers) == 2 * 50 + 1
+    assert wire.receive(request("OPTIONS", branch="o1", number=1)) is not None, "long ago"
     wire.until(100)
-    assert layer.open == 0 and not layer._older and wire.timers == []
+    assert wire.timers == []
 
 
 def test_of_the_invites_of_a_dialog_only_the_last_is_kept(wire: Wire) -> None:
@@ -579,7 +577,7 @@ def test_of_the_invites_of_a_dialog_only_the_last_is_kept(wire: Wire) -> None:
 def test_timer_j_is_zero_over_tcp(wire: Wire) -> None:
     options = wire.invited(request("OPTIONS", branch="a"), TCP)
     options.respond(reply(options.request, 200, to_tag="x"))
-    assert wire.layer.open == 0 and not wire.layer._answers and not wire.layer._older
+    assert wire.layer.open == 0 and not wire.layer._answers
 
 
 def test_branches_are_told_apart_by_sent_by_and_method(wire: Wire) -> None:

@@ -77,7 +77,7 @@ class Endpoint:
         self.ports = PortRange(*settings.rtp_ports)
         self.digest = DigestServer(secrets.token_bytes(32), REALM, algorithms=settings.digest_algorithms)
         """Challenges callers, for all credentials."""
-        self.guard = Guard(lambda address: bool(self.trunks.at(address)), strangers=settings.softphones)
+        self.guard = Guard(self.trunks.at, strangers=settings.softphones)
         self.resolver = Resolver(settings, self.loop.time)
         self.layer = TransactionLayer(
             self._send, self.loop.call_later, token=token, sent_by=self._sent_by, strays=self._stray

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_network
@@ -19,7 +19,8 @@ from anycarrier.networks import unfolded
 DATAGRAMS_A_SECOND = 1000
 """From one address; more are dropped unread (P8)."""
 CONNECTIONS, OF_ONE = 100, 50
-"""Accepted and open at a time (P8): all, and those of one address, where we may have as many open to it."""
+"""Accepted and open at a time (P8): all, and those of one address or one credential's peers. We open as many to one
+address."""
 STRANGERS, OF_ONE_STRANGER = 50, 10
 """The same for addresses that are no peer's and where nobody has logged in."""
 CHALLENGES_A_SECOND = 10
@@ -59,12 +60,12 @@ class Counters:
 
 
 class Guard:
-    """``is_peer`` says whether an address is in a network of a credential or the operator; ``strangers`` lets unknown
-    addresses be read: only with softphones."""
+    """``whose_peer`` gives the credentials whose peer an address may be; ``strangers`` lets unknown addresses be read:
+    only with softphones."""
 
-    def __init__(self, is_peer: Callable[[str], bool], *, strangers: bool = False) -> None:
+    def __init__(self, whose_peer: Callable[[str], Sequence[object]], *, strangers: bool = False) -> None:
         self.counters = Counters()
-        self.is_peer = is_peer
+        self._whose_peer = whose_peer
         self._strangers = strangers
         self._held = Counter[str]()
         self._expected: dict[str, float] = {}
@@ -101,6 +102,10 @@ class Guard:
         else:
             return not self.silent(address, now)
         return False
+
+    def is_peer(self, address: str) -> bool:
+        """Whether it is in a network of a credential or the operator."""
+        return bool(self._whose_peer(address))
 
     def trusts(self, address: str) -> bool:
         """Whether it is a peer's, or somebody there has logged in or shares a dialog with us."""
@@ -158,10 +163,11 @@ class Guard:
         return self._strangers or self.trusts(address) or self._expected.get(address, 0) > now
 
     def _has_place(self, address: str, others: Collection[str]) -> bool:
-        of_one = OF_ONE
+        most, whose, where = OF_ONE, self._whose_peer(address), place(address)
         if not self.trusts(address):
-            of_one = OF_ONE_STRANGER if sum(not self.trusts(one) for one in others) < STRANGERS else 0
-        return len(others) < CONNECTIONS and sum(place(one) == place(address) for one in others) < of_one
+            most = OF_ONE_STRANGER if sum(not self.trusts(one) for one in others) < STRANGERS else 0
+        alike = sum(place(one) == where or (bool(whose) and self._whose_peer(one) == whose) for one in others)
+        return len(others) < CONNECTIONS and alike < most
 
     def _turn(self, now: float) -> None:
         """Count anew each second."""

@@ -6,7 +6,7 @@ twice, acknowledges refusals, and ends everything in bounded time:
     client INVITE    A repeats, B gives up, D absorbs repeated refusals, M passes on repeated 2xx
     client others    E repeats, F gives up, K absorbs
     server INVITE    G repeats a refusal until its ACK, H gives up, I absorbs ACKs, L absorbs INVITEs after a 2xx
-    server others    J absorbs: only the answer is kept
+    server others    J absorbs; only the answer is kept, for as long as there is room
 
 A 2xx to an INVITE is repeated, and acknowledged, by the user of this layer: both cross hops. What state a transaction
 is in, the last status says: none is "trying" or "calling", 1xx "proceeding", 2xx of an INVITE "accepted", any other
@@ -29,11 +29,13 @@ PATIENCE = 64 * T1
 """Timers B, D, F, H, J, L and M."""
 TRYING = 0.2
 """Seconds without any answer of ours, after which an INVITE is answered 100 (17.2.1)."""
-ANSWERS, REFUSALS = 16 << 20, 2000
-"""Bytes of answers kept for repeats, and server transactions beyond which an INVITE is refused once, not until its ACK:
-whoever floods us takes no more memory."""
+ANSWERS, REFUSALS = 4 << 20, 2000
+"""Bytes of answers kept for repeats, until newer ones take their place; and open server transactions beyond which an
+INVITE is refused once, not until its ACK. Who floods us takes no more memory."""
 COOKIE = "z9hG4bK"
 """How the branch of every sender since RFC 3261 begins; without it, requests are matched as in RFC 2543."""
+ANSWER = 1000
+"""Bytes that a kept answer takes beside itself, and again for its key."""
 BRANCH = re.compile(COOKIE.encode() + rb"\w+")
 
 OnResponse = Callable[[Response], Any]
@@ -56,13 +58,10 @@ class Flow:
 
 
 class Transaction:
-    """What both sides share."""
+    """What both sides share. ``status`` is the last response's, received (client) or sent (server)."""
 
     def __init__(self, layer: TransactionLayer, known: dict[Any, Any], key: Any, request: Request, flow: Flow) -> None:
-        self.request, self.flow = request, flow
-        self.status = 0
-        """Of the last response, received (client) or sent (server)."""
-        self.over = False
+        self.request, self.flow, self.status, self.over = request, flow, 0, False
         self._layer, self._known, self._key = layer, known, key
         self._invite = request.method == "INVITE"
         self._pause = T1
@@ -211,22 +210,25 @@ class ServerTransaction(Transaction):
             return
         self.status, self._last = response.status, response.encode()
         self.to_tag = response.to.tag or self.to_tag
-        if self.final:
-            self.on_cancel = None  # too late for it, and the call may go
         if not self.final:
             self.stop()
-        elif not self._invite:
+        elif not again:
+            self._finish()
+        self._answer()
+
+    def _finish(self) -> None:
+        self.on_cancel = None  # too late for it, and the call may go
+        if not self._invite:
             self._end()
             if not self.flow.reliable:
                 self._layer._keep(self._key, self._last, self._answers_to)  # timer J
-        elif self.accepted and not again:
+        elif self.accepted:
             self._linger(PATIENCE)  # timer L
-        elif not self.accepted:
+        else:
             self.request.body = b""
             self._linger(PATIENCE if len(self._known) <= REFUSALS else 0)  # timer H
             if not self.flow.reliable and not self.over:
                 self._after(T1, "repeat", self._repeat)
-        self._answer()
 
     def forget(self, response: Response | None = None) -> None:
         """Send ``response`` once, if any, and forget the request: a stranger costs nothing, and his repeat is new."""
@@ -280,9 +282,7 @@ class TransactionLayer:
         self._servers: dict[Any, ServerTransaction] = {}
         self._merged = WeakValueDictionary[Any, ServerTransaction]()
         self._answers: dict[Any, tuple[bytes, Flow]] = {}
-        self._older: dict[Any, tuple[bytes, Flow]] = {}
         self._size = 0
-        self._aging: Any = None
 
     def request(
         self, request: Request, flow: Flow, on_response: OnResponse, on_failure: OnFailure, timeout: float = PATIENCE
@@ -314,7 +314,7 @@ class TransactionLayer:
             return None
         method = message.method
         key, legacy = _server_key(message, flow, "INVITE" if method == "ACK" else method)
-        if (answer := self._answers.get(key) or self._older.get(key)) is not None:
+        if (answer := self._answers.get(key)) is not None:
             self._send(*answer)
             return None
         known = self._servers.get(key)
@@ -374,8 +374,6 @@ class TransactionLayer:
         """Drop everything, and tell nobody."""
         for transaction in (*self._clients.values(), *self._servers.values()):
             transaction.stop()
-        if self._aging is not None:
-            self._aging.cancel()
 
     @property
     def open(self) -> int:
@@ -384,16 +382,9 @@ class TransactionLayer:
 
     def _keep(self, key: Any, answer: bytes, flow: Flow) -> None:
         self._answers[key] = answer, flow
-        self._size += 1000 + 2 * len(answer)  # about what it takes, with its key
-        if self._size > ANSWERS or self._aging is None:
-            self._age()
-
-    def _age(self) -> None:
-        """Forget the answers that are older than the last time, if only because there are too many."""
-        if self._aging is not None:
-            self._aging.cancel()
-        self._older, self._answers, self._size = self._answers, {}, 0
-        self._aging = self.call_later(PATIENCE, self._age) if self._older else None
+        self._size += ANSWER + 2 * len(answer)
+        while self._size > ANSWERS:
+            self._size -= ANSWER + 2 * len(self._answers.pop(next(iter(self._answers)))[0])
 
     def _send(self, data: bytes, flow: Flow) -> bool:
         try:
