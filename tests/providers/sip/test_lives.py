@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -545,6 +547,39 @@ def test_the_far_ends_session_timer_ends_the_call_of_a_process_that_was_killed()
 
 
 # --- many, and of all kinds -----------------------------------------------------------------------------------------
+
+
+def open_files() -> int:
+    """Of this process, where the system tells."""
+    with suppress(FileNotFoundError):
+        return len(os.listdir("/proc/self/fd"))
+    return 0
+
+
+def test_more_calls_than_ports_are_sent_elsewhere_and_every_socket_comes_back() -> None:
+    async def scene(at: House) -> None:
+        before = open_files()
+        for rounds in range(2):
+            ids = [f"call-{rounds}-{number}" for number in range(40)]
+            legs = {call_id: at.peer.invite(call_id=call_id) for call_id in ids}
+            await asyncio.sleep(1)
+            final = {one["Call-ID"]: one for one in at.peer.heard if one.status >= 200 and one["Call-ID"] in legs}
+            # Another program may have some of the ten pairs.
+            assert len(final) == 40 and 0 < sum(heard.status == 200 for heard in final.values()) <= 10
+            for call_id, heard in final.items():
+                leg = legs[call_id]
+                leg.remote_tag = heard.tag("To")
+                if heard.status == 200:
+                    leg.target = heard.contact
+                    leg.request("ACK", cseq=1)
+                    leg.request("BYE")
+                else:
+                    assert heard.status == 503 and heard["Retry-After"]
+                    leg.request("ACK", cseq=1, branch=leg.invites[1])
+            await nothing_left(at)
+        assert open_files() == before
+
+    play(scene, agent=stay, quiet=False, settings={"rtp_ports": (23000, 23020)})
 
 
 class Careless:
