@@ -298,7 +298,7 @@ def test_a_softphone_registers_and_rings_a_line() -> None:
 @pytest.mark.parametrize("to", [THEIRS, "sip:alice@127.0.0.1"])
 def test_a_softphone_is_rung_by_number_and_by_name(to: str) -> None:
     async def scene(house: House) -> None:
-        with pytest.raises(RequestRejected, match="Register a phone as alice"):
+        with pytest.raises(RequestRejected, match="no phone is registered as 'alice'"):
             await house.exchange.dial(from_=OURS, to=to)
         phone = await alice(house)
         dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=to))

@@ -63,7 +63,8 @@ class CallLeg:
 
     def requested(self, tx: ServerTransaction) -> None:
         """Answer a request inside the dialog: once the call is over, only a BYE is in order."""
-        self.answer(tx, 200 if tx.request.method == "BYE" else 481)
+        if tx.request.method != "ACK":
+            self.answer(tx, 200 if tx.request.method == "BYE" else 481)
 
     def stray(self, response: Response, flow: Flow) -> None:
         """A 2xx to an INVITE of ours whose transaction is over: its ACK was lost."""

@@ -114,9 +114,8 @@ class Outbound(SipCall):
         to = self._destination
         outcome: Response | str = "unreachable"
         try:
-            ways: Sequence[Target | Flow] = (
-                [to.phone] if to.phone is not None else await self.endpoint.targets(to.hop, to.transport)
-            )
+            targets = self.endpoint.targets
+            ways: Sequence[Target | Flow] = [to.phone] if to.phone else await targets(to.hop, to.transport)
             for index, way in enumerate(ways):
                 try:
                     outcome = await self._try(way, SILENCE if index + 1 < len(ways) else 2 * PATIENCE)
@@ -181,8 +180,7 @@ class Outbound(SipCall):
         return outcome
 
     async def _take_back_anew(self, invite: Request, way: Target | Flow) -> None:
-        """The connection was lost while somebody rings: CANCEL over another one. Its answers have no transaction any
-        more; a 2xx that crosses it is :meth:`stray`."""
+        """The connection was lost while somebody rings: CANCEL over another. A 2xx that crosses it is :meth:`stray`."""
         cancel = hop_by_hop(invite, "CANCEL", invite.headers.get("To") or "")
         with suppress(OSError):
             self.endpoint.transport.send(cancel.encode(), await self._flow_to(way))

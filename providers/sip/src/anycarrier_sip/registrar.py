@@ -114,8 +114,8 @@ class Registrar:
             raise RequestRejected("sip", "dial", "no softphone has this number or name", next_step=step)
         phones = self._bindings[user.name.lower()]
         if not phones:
-            step = f"Register a phone as {user.name}, then dial again."
-            raise RequestRejected("sip", "dial", f"no phone of {user.name} is registered", next_step=step)
+            step = "Register one with that name and its password, then dial again."
+            raise RequestRejected("sip", "dial", f"no phone is registered as {user.name!r}", next_step=step)
         return [(phone.contact, phone.flow) for phone in reversed(phones)]
 
     def _registered(self, tx: ServerTransaction, name: str) -> Response:

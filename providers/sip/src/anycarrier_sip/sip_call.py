@@ -19,18 +19,10 @@ from anycarrier.calls import Call, CallStatus, EndReason
 from anycarrier.errors import AnycarrierError
 from anycarrier.events import CallProgress, DigitReported
 from anycarrier_sip import sdp, session_timer
-from anycarrier_sip.call_leg import CallLeg
+from anycarrier_sip.call_leg import CallLeg, bare_reply
 from anycarrier_sip.call_status import cause_of, reason_after_answer, words_of
-from anycarrier_sip.dialog import (
-    ALLOW,
-    SUPPORTED,
-    Dialog,
-    check_described,
-    kind_of,
-    options_of,
-    unsupported,
-)
-from anycarrier_sip.message import Message, Request, Response, SipError, reply
+from anycarrier_sip.dialog import Dialog, check_described, kind_of, options_of, unsupported
+from anycarrier_sip.message import Message, Request, Response, SipError
 from anycarrier_sip.referral import Referral
 from anycarrier_sip.session_timer import SessionTimer
 from anycarrier_sip.transaction import Flow, ServerTransaction
@@ -171,11 +163,10 @@ class SipCall(CallLeg):
         assert self.media is not None
         try:
             self.agree(sdp.accept(answer, self.media.local))
-        except sdp.NotAcceptable:
+        except Exception as unfit:
             self.hang_up(EndReason.MEDIA_ERROR)
-        except BaseException:
-            self.hang_up(EndReason.MEDIA_ERROR)
-            raise
+            if not isinstance(unfit, sdp.NotAcceptable):
+                raise
 
     def agree(self, terms: sdp.Negotiated) -> None:
         """Send and take sound as agreed; the first time, the call's session begins."""
@@ -226,11 +217,9 @@ class SipCall(CallLeg):
 
     def ok(self, tx: ServerTransaction, body: bytes, timer: SessionTimer | None) -> Response:
         """A 200 to an INVITE or UPDATE."""
-        kind = "application/sdp" if body else ""
-        response = reply(tx.request, 200, to_tag=self.dialog.local_tag, body=body, content_type=kind)
-        response.headers.add("Contact", self.contact(tx.flow))
-        response.headers.add("Allow", ALLOW)
-        response.headers.add("Supported", ", ".join(SUPPORTED))
+        headers = {"Contact": self.contact(tx.flow)} | ({"Content-Type": "application/sdp"} if body else {})
+        response = bare_reply(tx.request, 200, None, self.dialog.local_tag, headers)
+        response.body = body
         if timer is not None:
             timer.grant(response)
         self.allowed |= options_of(tx.request, "Allow")

@@ -61,6 +61,6 @@ async def test_baresip_with_a_wrong_password_stays_out(tmp_path: Path) -> None:
         softphone(tmp_path, "alice", **account(house.port, "guess")),
     ):
         await until(lambda: house.provider.listener.endpoint.guard.counters.silenced > 0)
-        with pytest.raises(RequestRejected, match="no phone of alice is registered"):
+        with pytest.raises(RequestRejected, match="no phone is registered as 'alice'"):
             await house.exchange.dial(from_=OURS, to=NUMBER)
         assert house.provider.listener.endpoint.guard.counters.wrong_answers == 3
