@@ -269,12 +269,12 @@ async def test_a_callee_does_what_callees_do(tmp_path: Path, name: str) -> None:
 
 async def test_offers_cross_and_each_side_makes_its_own_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """491 both ways: theirs is refused while ours is open, ours by them, and both get through later."""
-    monkeypatch.setattr(SessionTimer, "refresh_after", 0.5)
+    monkeypatch.setattr(SessionTimer, "over_after", 60.0)  # of a session so short that we refresh it after a second
     crossing = CALLED.replace("branch=[branch]", "branch=z9hG4bK-crosses-[call_number]")
     pending = "SIP/2.0 491 Request Pending\nVia:[$ours]\nFrom:[$them]\nTo:[$us];tag=sipp[call_number]\n"
     steps = scenario(
         called_by(),
-        accept_invite(sdp(), "Supported: timer\nSession-Expires: 90;refresher=uac\nAllow: INVITE, ACK, BYE\n"),
+        accept_invite(sdp(), "Supported: timer\nSession-Expires: 2;refresher=uac\nAllow: INVITE, ACK, BYE\n"),
         receive(request="ACK"),
         '<recv request="INVITE"><action>'
         '<ereg regexp=".*" search_in="hdr" header="Via:" assign_to="ours"/>'
