@@ -19,7 +19,8 @@ from anycarrier_sip.endpoint import Endpoint
 from anycarrier_sip.message import Headers, Request, Response, SipError, StreamReader, parse, reply
 from anycarrier_sip.resolver import Target
 from anycarrier_sip.settings import SipSettings
-from anycarrier_sip.transaction import COOKIE, Flow, ServerTransaction
+from anycarrier_sip.transaction import Flow, ServerTransaction
+from anycarrier_sip.transaction_layer import COOKIE
 from anycarrier_sip.trunks import OPEN_INVITES
 from virtual_time import virtually
 

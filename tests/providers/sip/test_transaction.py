@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from anycarrier_sip.message import Headers, Request, Response, parse, reply
-from anycarrier_sip.transaction import COOKIE, ClientTransaction, Flow, ServerTransaction, TransactionLayer
+from anycarrier_sip.transaction import ClientTransaction, Flow, ServerTransaction
+from anycarrier_sip.transaction_layer import COOKIE, TransactionLayer
 
 UDP = Flow("udp", ("192.0.2.1", 5060), ("192.0.2.9", 5062))
 TCP = Flow("tcp", ("192.0.2.1", 5060), ("192.0.2.9", 40000), 7)
@@ -545,7 +546,7 @@ def test_repeated_request_gets_its_answer_again_until_timer_j(wire: Wire) -> Non
 
 
 def test_flood_of_requests_takes_no_more_memory(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anycarrier_sip.transaction.ANSWERS", 100_000)
+    monkeypatch.setattr("anycarrier_sip.transaction_layer.ANSWERS", 100_000)
     monkeypatch.setattr("anycarrier_sip.transaction.REFUSALS", 50)
     for number in range(300):
         options = wire.invited(request("OPTIONS", branch=f"o{number}", number=number))

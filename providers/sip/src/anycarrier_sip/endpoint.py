@@ -27,7 +27,8 @@ from anycarrier_sip.message import Request, Response, SipError, Uri, parse, repl
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import REST, Resolver, Target, port_of
 from anycarrier_sip.settings import SipSettings
-from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, ServerTransaction, TransactionLayer
+from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, ServerTransaction
+from anycarrier_sip.transaction_layer import TransactionLayer
 from anycarrier_sip.transport import Transport
 from anycarrier_sip.trunks import Trunk, Trunks
 
