@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from anycarrier import CallStatus, EndReason
+from anycarrier import Call, CallStatus, EndReason
 from anycarrier.errors import ProviderUnavailable, TicketRefused
 from anycarrier_sip.pacer import PortsExhausted
-from scripted_sip_peer import OPENED, OURS, THEIRS, House, Leg, Peer, play, sdp
+from scripted_sip_peer import OPENED, OURS, THEIRS, Heard, House, Leg, Peer, play, sdp
 
 
 class TcpPeer(Peer):
@@ -58,18 +58,23 @@ async def beside(house: House) -> AsyncIterator[TcpPeer]:
         await server.wait_closed()
 
 
+async def dialled(house: House, tcp: TcpPeer, **options: Any) -> tuple[Call, Heard]:
+    """A call to the TCP server that was answered, and its INVITE."""
+    dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=THEIRS, **options))
+    invite = await tcp.next("INVITE")
+    tcp.respond(invite, "200 OK", body=sdp(5000))
+    await tcp.next("ACK")
+    return await dialling, invite
+
+
 LONG = {f"X-Long-{number}": "x" * 300 for number in range(4)}
 
 
 def test_a_large_invite_goes_by_tcp_and_the_call_stays_there() -> None:
     async def scene(house: House) -> None:
         async with beside(house) as tcp:
-            dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=THEIRS, headers=LONG))
-            invite = await tcp.next("INVITE")
+            call, invite = await dialled(house, tcp, headers=LONG)
             assert invite["Via"].startswith("SIP/2.0/TCP") and "transport=tcp" in invite["Contact"]
-            tcp.respond(invite, "200 OK", body=sdp(5000))
-            await tcp.next("ACK")
-            call = await dialling
             await house.exchange.hang_up(call)
             bye = await tcp.next("BYE")
             tcp.respond(bye, "200 OK")
@@ -91,11 +96,7 @@ def test_a_large_invite_goes_by_udp_where_nobody_takes_tcp() -> None:
 def test_a_connection_that_was_lost_is_opened_again_for_the_next_request() -> None:
     async def scene(house: House) -> None:
         async with beside(house) as tcp:
-            dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=THEIRS))
-            invite = await tcp.next("INVITE")
-            tcp.respond(invite, "200 OK", body=sdp(5000))
-            await tcp.next("ACK")
-            call = await dialling
+            call, _ = await dialled(house, tcp)
             tcp.connections[-1].close()
             await asyncio.sleep(0.5)
             await house.exchange.hang_up(call)
@@ -131,11 +132,7 @@ def test_a_connection_that_is_lost_while_it_rings_is_opened_again_to_take_the_ca
 def test_a_connection_that_is_lost_while_a_request_waits() -> None:
     async def scene(house: House) -> None:
         async with beside(house) as tcp:
-            dialling = asyncio.create_task(house.exchange.dial(from_=OURS, to=THEIRS))
-            invite = await tcp.next("INVITE")
-            tcp.respond(invite, "200 OK", body=sdp(5000))
-            await tcp.next("ACK")
-            call = await dialling
+            call, _ = await dialled(house, tcp)
             asking = asyncio.create_task(house.exchange.transfer(call, "+14155550177"))
             await tcp.next("REFER")
             tcp.connections[-1].close()
