@@ -170,50 +170,33 @@ def test_request_goes_to_the_trunk_whose_peer_sent_it() -> None:
     play(scene)
 
 
-def test_request_of_a_shared_peer_goes_by_contact_user_then_by_who_wants_it() -> None:
+SHY, OWN = {"wants": False}, {"own_user": True}
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "user", "gets"),
+    [
+        ({"u1": SHY, "u2": {}}, "INVITE", "u1", "u1"),
+        ({"u1": SHY, "u2": {}}, "INVITE", "number", "u2"),
+        ({"u1": SHY, "u2": {}, "elsewhere": {}}, "INVITE", "elsewhere", "u2"),  # from an address that is not its
+        ({"u1": OWN, "u2": {}}, "INVITE", "u1", "u1"),
+        ({"u1": OWN, "u2": {}}, "INVITE", "number", "u2"),  # who shares a peer under his own user gets nothing else
+        ({"u1": OWN}, "INVITE", "number", "u1"),
+        ({"u1": SHY, "u2": SHY}, "INVITE", "number", None),
+        ({"u1": {}, "u2": {}}, "INVITE", "number", None),
+        ({"u1": SHY, "u2": SHY}, "OPTIONS", "number", "u1"),
+    ],
+)
+def test_request_of_a_shared_peer_goes_by_contact_user_then_by_who_wants_it_and_to_nobody_else(
+    lines: dict[str, dict[str, bool]], method: str, user: str, gets: str | None
+) -> None:
     async def scene(endpoint: Endpoint) -> None:
-        one, two = Line(endpoint, TRUNK, user="u1", wants=False), Line(endpoint, TRUNK, user="u2")
-        three = Line(endpoint, OTHER, user="u3")
-        for line in (one, two, three):
+        for name, options in lines.items():
+            line = Line(endpoint, OTHER if name == "elsewhere" else TRUNK, user=name, **options)
             endpoint.register(line)
-        phone = Phone(endpoint)
-        assert await phone.ask(message("INVITE", uri="sip:u1@127.0.0.1")) == [200]
-        assert await phone.ask(message("INVITE", uri="sip:number@127.0.0.1")) == [200]
-        assert await phone.ask(message("INVITE", uri="sip:u3@127.0.0.1")) == [200]  # from an address that is not its
-        assert (one.got, two.got, three.got) == (["INVITE"], ["INVITE"] * 2, [])
-
-    play(scene)
-
-
-def test_who_shares_a_peer_under_his_own_user_gets_nothing_else() -> None:
-    async def scene(endpoint: Endpoint) -> None:
-        guest = Line(endpoint, TRUNK, user="u1", own_user=True)
-        host = Line(endpoint, TRUNK, user="u2")
-        for line in (guest, host):
-            endpoint.register(line)
-        phone = Phone(endpoint)
-        assert await phone.ask(message("INVITE", uri="sip:u1@127.0.0.1")) == [200]
-        assert await phone.ask(message("INVITE", uri="sip:number@127.0.0.1")) == [200]
-        assert (guest.got, host.got) == (["INVITE"], ["INVITE"])
-        endpoint.unregister(host)
-        assert await phone.ask(message("INVITE", uri="sip:number@127.0.0.1")) == [200]
-        assert guest.got == ["INVITE"] * 2
-
-    play(scene)
-
-
-def test_request_that_nobody_or_more_than_one_wants_is_404() -> None:
-    async def scene(endpoint: Endpoint) -> None:
-        lines = [Line(endpoint, TRUNK, wants=False), Line(endpoint, TRUNK, wants=False)]
-        for line in lines:
-            endpoint.register(line)
-        phone = Phone(endpoint)
-        assert await phone.ask(message("INVITE")) == [404]
-        assert await phone.ask(message("OPTIONS")) == [200]
-        for line in lines:
-            line._wants = True
-        assert await phone.ask(message("INVITE")) == [404]
-        assert [line.got for line in lines] == [["OPTIONS"], []]
+        answer = await Phone(endpoint).ask(message(method, uri=f"sip:{user}@127.0.0.1"))
+        assert answer == [200 if gets else 404]
+        assert [line.contact_user for line in endpoint.trunks if line.got] == [gets] * bool(gets)
 
     play(scene)
 

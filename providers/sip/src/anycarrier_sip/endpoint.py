@@ -27,7 +27,7 @@ from anycarrier_sip.message import Request, Response, SipError, Uri, parse, repl
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import REST, Resolver, Target, port_of
 from anycarrier_sip.settings import SipSettings
-from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, ServerTransaction
+from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, OnFailure, OnResponse, ServerTransaction
 from anycarrier_sip.transaction_layer import TransactionLayer
 from anycarrier_sip.transport import Transport
 from anycarrier_sip.trunks import Trunk, Trunks
@@ -40,10 +40,8 @@ LONGEST_REST = 600.0
 """Seconds, however long a Retry-After is."""
 REFUSED_TCP = 300.0
 """Seconds for which a peer that refused TCP is not asked again."""
-
 REALM = "anycarrier"
 """What telephones show beside the question for a password."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -85,7 +83,6 @@ class Endpoint:
         )
         self.transport = Transport(settings, self.guard, self._received, self._lost, self.layer.unreachable)
         self._flows: dict[tuple[str, str], Flow] = {}
-        self._refused_tcp: dict[tuple[str, int], float] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -144,13 +141,7 @@ class Endpoint:
     # --- our requests -------------------------------------------------------------------------------------------
 
     def request(
-        self,
-        request: Request,
-        flow: Flow,
-        *,
-        on_response: Callable[[Response], None],
-        on_failure: Callable[[str], None],
-        timeout: float = PATIENCE,
+        self, request: Request, flow: Flow, *, on_response: OnResponse, on_failure: OnFailure, timeout: float = PATIENCE
     ) -> ClientTransaction:
         """Send it: :meth:`TransactionLayer.request`. An ACK too. Who gives nothing, or 503, rests (:meth:`rest`)."""
 
@@ -177,13 +168,12 @@ class Endpoint:
     async def flow(self, target: Target, size: int = 0) -> Flow:
         """The way to ``target``, opened or reused; ``ConnectionError``, and it rests. A request of ``size`` bytes that
         is too large for UDP gets a TCP connection, if the peer has it."""
-        if target.transport == "udp" and size > LARGE:
-            place = (target.host, target.port)
-            if self._refused_tcp.get(place, 0) <= self.now():
-                try:
-                    return await self.transport.flow(Target("tcp", *place))
-                except ConnectionError:
-                    self._refused_tcp[place] = self.now() + REFUSED_TCP
+        tcp = Target("tcp", target.host, target.port)
+        if target.transport == "udp" and size > LARGE and not self.resolver.resting(tcp):
+            try:
+                return await self.transport.flow(tcp)
+            except ConnectionError:
+                self.resolver.rest(tcp, REFUSED_TCP)
         try:
             return await self.transport.flow(target)
         except ConnectionError:

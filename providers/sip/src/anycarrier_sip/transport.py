@@ -80,31 +80,28 @@ class Transport:
 
     def _open(self, binding: Binding) -> None:
         tls = self._context(ssl.Purpose.CLIENT_AUTH) if binding.transport == "tls" else None
-        datagrams = binding.transport == "udp"
+        address = (binding.host, binding.port)
         family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM)
-        self._listening.append(sock)
         try:
-            sock.setblocking(False)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if datagrams:
+            if binding.transport == "udp":
+                self._listening.append(sock := socket.socket(family, socket.SOCK_DGRAM))
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 if sys.platform == "linux":
                     sock.setsockopt(*RECVERR[family], 1)
+                sock.bind(address)
             else:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((binding.host, binding.port))
-            if not datagrams:
-                sock.listen(128)
+                self._listening.append(sock := socket.create_server(address, family=family, backlog=128))
         except OSError as problem:
             raise ConfigurationError(
                 f"sip cannot listen on {binding}: {problem.strerror or problem}. "
                 "Free that port or choose another address or port: SipSettings(listen=...)"
             ) from problem
+        sock.setblocking(False)
         local: tuple[str, int] = sock.getsockname()[:2]
         self.addresses.setdefault(binding.transport, local)
-        if datagrams:
+        if binding.transport == "udp":
             self._udp[local] = sock
             self.loop.add_reader(sock, self._datagrams, sock, local)
         else:
