@@ -19,8 +19,8 @@ import pytest
 from anycarrier import AudioReceived, Call, CallStatus, Exchange, MediaSession, MemoryNumberRegistry, Policy
 from anycarrier.events import CallEvent, CallProgress, IncomingCall
 from anycarrier_sip.credential import SipCredential
+from anycarrier_sip.figures import RtpStats
 from anycarrier_sip.frames import control
-from anycarrier_sip.media import RtpStats
 from anycarrier_sip.provider import SipProvider
 from anycarrier_sip.sdp import LocalMedia
 from anycarrier_sip.settings import SipSettings

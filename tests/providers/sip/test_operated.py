@@ -10,8 +10,7 @@ from math import inf
 import pytest
 
 from anycarrier.listener import Figure, Health, OperatedListener
-from anycarrier_sip.figures import JITTER, LOSS, MediaFigures
-from anycarrier_sip.media import RtpStats
+from anycarrier_sip.figures import JITTER, LOSS, MediaFigures, RtpStats
 from providers.sip.test_trunks import EXTENSION, SOFTPHONES, registered
 from scripted_sip_peer import OURS, THEIRS, House, Leg
 from scripted_sip_peer import play as play_scene

@@ -310,6 +310,7 @@ def test_P7_rtcp_goes_to_no_other_host_that_may_not_be_sent_to() -> None:
         ("nothing", "firewall"),
         ("unencrypted", "7 packets were not encrypted"),
         ("brief", ""),
+        ("listens", ""),
         ("sound", ""),
     ],
 )
@@ -318,7 +319,8 @@ def test_a_call_of_which_nothing_was_heard_says_why_at_its_end(
 ) -> None:
     async def play(room: Room, far: Far, stranger: Far) -> None:
         keys = SrtpKeys(SUITES[0], bytes(30), bytes(30)) if what == "unencrypted" else None
-        session = await room.call(far, srtp=keys)
+        direction = "sendonly" if what == "listens" else "sendrecv"
+        session = await room.call(far, srtp=keys, direction=direction)
         for number in range(7 if what in ("elsewhere", "unencrypted", "sound") else 0):
             (stranger if what == "elsewhere" else far).send(rtp(number), session.stream)
         await asyncio.sleep(1 if what == "brief" else 6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING
@@ -13,12 +13,31 @@ from anycarrier.listener import Figure, Health
 if TYPE_CHECKING:
     from anycarrier_sip.guard import Counters
     from anycarrier_sip.listener import SipListener
-    from anycarrier_sip.media import RtpStats
 
 LOSS = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, inf)
 """Bounds of the share of packets that a call has lost."""
 JITTER = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, inf)
 """Bounds in seconds (RFC 3550, 6.4.1)."""
+
+
+@dataclass(frozen=True)
+class RtpStats:
+    """One stream's so far. ``jitter`` in seconds; ``reported_`` is what the far end says of what it gets from us."""
+
+    received: int
+    lost: int
+    late: int
+    jitter: float
+    filled: float
+    """Seconds made up for what was lost."""
+    sent: int
+    unsent: int
+    """Packets that the network did not take, or that were due while the process stood still."""
+    refused: int
+    """Packets from elsewhere, or that were none of this call's."""
+    unauthentic: int
+    reported_lost: int
+    reported_jitter: float
 
 
 class MediaFigures:

@@ -11,20 +11,20 @@ import logging
 import math
 import secrets
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from anycarrier.audio import pcma_to_pcmu, pcmu_to_pcma
 from anycarrier.serializer import Frame
 from anycarrier_sip import dtmf, rtcp, rtp
+from anycarrier_sip.delivery import Delivery
+from anycarrier_sip.figures import RtpStats
 from anycarrier_sip.frames import control, read
 from anycarrier_sip.jitter import JitterBuffer
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.playout import Playout
 from anycarrier_sip.rtp import Refused, SrtpSession
 from anycarrier_sip.rtp_source import Address, Network, RtpSource
-from anycarrier_sip.sdp import KEY_SIZE, SUITES, LocalMedia, Negotiated, Srtp, is_nowhere
+from anycarrier_sip.sdp import KEY_SIZE, SUITES, LocalMedia, Negotiated, Srtp
 
 LOST_AFTER = 60.0
 """Seconds without a packet after which a call may be dead."""
@@ -38,8 +38,6 @@ STOOD_STILL = 0.015
 """Seconds without a filling after this process was busy for long: what came meanwhile is read first."""
 BUFFERED = 0.1
 """Seconds that sound may wait in a far end's jitter buffer."""
-EARLY = 100
-"""Frames that are kept for a session that has not begun: an agent may need a moment, and the caller speaks already."""
 MOST_READ = 500
 """Packets read at once, however many come."""
 COMFORT_NOISE = 13
@@ -54,27 +52,7 @@ _unpack = rtp.HEADER.unpack_from
 log = logging.getLogger("anycarrier")
 
 
-@dataclass(frozen=True)
-class RtpStats:
-    """One stream's so far. ``jitter`` in seconds; ``reported_`` is what the far end says of what it gets from us."""
-
-    received: int
-    lost: int
-    late: int
-    jitter: float
-    filled: float
-    """Seconds made up for what was lost."""
-    sent: int
-    unsent: int
-    """Packets that the network did not take, or that were due while the process stood still."""
-    refused: int
-    """Packets from elsewhere, or that were none of this call's."""
-    unauthentic: int
-    reported_lost: int
-    reported_jitter: float
-
-
-class RtpStream:
+class RtpStream(Delivery):
     """A ``PushTransport``. Negotiate with :attr:`local`, then :meth:`connect` it, as often as that changes.
 
     ``PortsExhausted`` where there are no two ports left. The far end may be behind NAT, and send from another port than
@@ -86,8 +64,9 @@ class RtpStream:
         self, *, pacer: Pacer, ports: PortRange, bind_host: str, advertised_host: str, call_id: str, srtp: Srtp = "off",
         media_networks: Sequence[Network] = (), permits: Callable[[str], bool] = lambda host: True,
     ) -> None:  # fmt: skip
+        super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._pacer, self._ports, self._call_id, self._permits = pacer, ports, call_id, permits
+        self._pacer, self._ports, self._call_id = pacer, ports, call_id
         self._pair = ports.open(bind_host)
         keys = {suite: secrets.token_bytes(KEY_SIZE) for suite in SUITES if srtp != "off"}
         port = self._pair[0].getsockname()[1]
@@ -98,10 +77,6 @@ class RtpStream:
         """Called when nothing was heard of the far end for a minute, and again after each further one."""
         self.custom: Mapping[str, str] = {}
         """The values that the start frame carries to the session."""
-        self._over: asyncio.Future[None] = self._loop.create_future()
-        self._receive: Callable[[Frame], object] | None = None
-        self._look: Callable[[Frame], object] | None = None
-        self._early: deque[Frame] = deque(maxlen=EARLY)
         self._terms: Negotiated | None = None
         self._codec = "PCMU"
         """What the session hears and says, for the whole call."""
@@ -110,14 +85,13 @@ class RtpStream:
         self._srtp: SrtpSession | None = None
         self._held = False
         # from the far end
-        self._source = RtpSource(media_networks)
+        self._source = RtpSource(media_networks, permits)
         self._plain_source: Address | None = None
         """Its address, where its audio is pushed as it is."""
         self._stranger: str | None = None
         """Who was not heard, last."""
         self._jitter = JitterBuffer("PCMU", self._loop.time())
         self._digits = dtmf.DigitReceiver()
-        self._refused = self._unauthentic = 0
         self._reports = rtcp.Reports()
         self._heard, self._heard_at = (0, 0), self._loop.time()
         """Packets of audio, and of RTCP, by the last second; when they grew last."""
@@ -131,7 +105,7 @@ class RtpStream:
         """Whether the last packet was of sound, and when the last of sound went out."""
         self._ssrc, self._timestamp = secrets.randbits(32), secrets.randbits(32)
         self._sequence = secrets.randbits(16)
-        self._sent = self._unsent = self._seconds = 0
+        self._sent = self._unsent = self._refused = self._unauthentic = self._seconds = 0
         pacer.watch(self._pair[0], self._readable)
         pacer.watch(self._pair[1], self._rtcp_readable)
 
@@ -155,7 +129,8 @@ class RtpStream:
         self._aim()
         if before is None:
             self._pacer.add(self)
-            self._started()
+            for frame in self._beginning():
+                self._push(frame)
 
     def hold(self, held: bool) -> None:
         """Tell the session that the far end listens no longer, or again."""
@@ -167,11 +142,23 @@ class RtpStream:
         """Send keys after what is queued; see :func:`dtmf.packets`. ``ValueError`` for what is no key."""
         self._playout.digits(digits)
 
-    def stop(self, reason: str = "") -> None:
-        """End the session's stream, and close."""
-        if not self.closed:
+    def stop(self, reason: str | None = "") -> None:
+        """End the session's stream, telling it why, say goodbye to the far end and give the ports back."""
+        if self.closed:
+            return
+        if reason is not None:
             self._push(control("stop", reason=reason))
-            self._close()
+        self.closed = True
+        self._pacer.remove(self)
+        self._send_rtcp(goodbye=True)
+        for one in self._pair:
+            self._pacer.unwatch(one)
+        self._ports.close(self._pair)
+        self.on_lost = self.resumed = None
+        self._end()
+        hears = self._terms is not None and self._terms.direction in ("sendrecv", "recvonly")
+        if hears and not self._jitter.received and self._seconds >= MUTE_AFTER:
+            self._tell_unheard()
 
     @property
     def sounding(self) -> bool:
@@ -188,21 +175,6 @@ class RtpStream:
         )  # fmt: skip
 
     # --- what a PushTransport does ------------------------------------------------------------------------------------
-
-    async def push_to(self, receive: Callable[[Frame], object]) -> None:
-        """Call ``receive`` with every frame, the start first, until the stream is closed."""
-        self._receive = receive
-        if self._terms is not None and not self.closed:
-            self._started()
-            if self._held:
-                self._push(control("hold", held=True))
-            while self._early:
-                self._push(self._early.popleft())
-        await asyncio.shield(self._over)
-
-    def look_first(self, look: Callable[[Frame], object] | None) -> None:
-        """Show ``look`` each frame before it is pushed; one for which it returns False is delivered as usual."""
-        self._look = look
 
     def write(self, frame: Frame) -> None:
         """Queue sound, or do what another frame says. ``ConnectionError`` once closed."""
@@ -225,38 +197,11 @@ class RtpStream:
             self._unpause()
 
     async def send(self, frame: Frame) -> None:
-        """:meth:`write`."""
         self.write(frame)
 
-    async def __aiter__(self) -> AsyncIterator[Frame]:
-        frames: asyncio.Queue[Frame | None] = asyncio.Queue()
-        pushing = asyncio.create_task(self.push_to(frames.put_nowait))
-        pushing.add_done_callback(lambda _: frames.put_nowait(None))
-        try:
-            while (frame := await frames.get()) is not None:
-                yield frame
-        finally:
-            pushing.cancel()
-
     async def close(self, code: int = 1000) -> None:
-        """Say goodbye to the far end and give the ports back; closing twice is harmless."""
-        self._close()
-
-    def _close(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        self._pacer.remove(self)
-        self._send_rtcp(goodbye=True)
-        for one in self._pair:
-            self._pacer.unwatch(one)
-        self._ports.close(self._pair)
-        self._receive = self._look = self.on_lost = self.resumed = None  # what refers to us
-        self._early.clear()
-        if not self._over.done():
-            self._over.set_result(None)
-        if not self._jitter.received and self._seconds >= MUTE_AFTER:
-            self._tell_unheard()
+        """:meth:`stop`, of which the session is not told; closing twice is harmless."""
+        self.stop(None)
 
     def _tell_unheard(self) -> None:
         if self._unauthentic:
@@ -334,31 +279,24 @@ class RtpStream:
         terms, source, jitter = self._terms, self._source, self._jitter
         if terms is None or self._target is None:
             return
-        one, target = self._pair[1], terms.remote_rtcp
-        if terms.rtcp_mux:
-            one, target = self._pair[0], self._target[:2]
-        elif source.address is not None and source.address[:2] != source.named:  # behind NAT: the port beside it
-            target = source.address[0], min(source.address[1] + 1, 65535)
-        if target[0] != self._target[0] and not self._permits(target[0]):
+        target = self._target[:2] if terms.rtcp_mux else source.rtcp_target(terms.remote_rtcp)
+        if target is None:
             return
         block = self._reports.block(source.ssrc, jitter, self._loop.time()) if jitter.received else b""
         packet = rtcp.write(
             self._ssrc, block, time=time.time(), timestamp=self._timestamp, packets=self._sent, goodbye=goodbye
         )
         try:
+            one = self._pair[0 if terms.rtcp_mux else 1]
             one.sendto(packet if self._srtp is None else self._srtp.protect_rtcp(packet), target)
         except (OSError, Refused):
             self._unsent += 1
 
     def _aim(self) -> None:
-        """Settle whom we speak to: the source we hear, until there is one the address that was named, or nobody."""
-        terms, source = self._terms, self._source
-        assert terms is not None
-        self._plain_source = source.address if self._srtp is None and self._translate is None else None
-        self._target = None
-        if terms.direction in ("sendrecv", "sendonly") and not is_nowhere(terms.remote):
-            named = terms.remote if source.address is None and self._permits(terms.remote[0]) else None
-            self._target = source.address or named
+        assert self._terms is not None
+        self._plain_source = self._source.address if self._srtp is None and self._translate is None else None
+        sends = self._terms.direction in ("sendrecv", "sendonly")
+        self._target = self._source.target() if sends else None
 
     def _unpause(self) -> None:
         if self.paused:
@@ -437,19 +375,12 @@ class RtpStream:
         for audio in self._jitter.fill(now):
             self._push(audio)
 
-    def _push(self, frame: Frame) -> None:
-        if self._receive is None:
-            if isinstance(frame, bytes) or '"digit"' in frame:
-                self._early.append(frame)
-        elif self._look is None or self._look(frame) is False:
-            self._receive(frame)
-
-    def _started(self) -> None:
-        assert self._terms is not None
+    def _beginning(self) -> list[Frame]:
+        if self._terms is None:
+            return []
         keys = self._terms.telephone_event is not None
-        self._push(
-            control("start", call=self._call_id, codec=self._codec, custom=dict(self.custom), sends_digits=keys)
-        )
+        start = control("start", call=self._call_id, codec=self._codec, custom=dict(self.custom), sends_digits=keys)
+        return [start, control("hold", held=True)] if self._held else [start]
 
     def _rtcp_readable(self, now: float) -> bool:
         """:meth:`_readable`, of the other socket."""

@@ -14,6 +14,7 @@ import random
 import select
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from anycarrier.errors import AnycarrierError
@@ -48,18 +49,23 @@ class Paced(Protocol):
         ...
 
 
+@dataclass
+class _Turn:
+    """Streams whose packets are due together."""
+
+    offset: float
+    streams: list[Paced] = field(default_factory=list)
+    due: float = 0.0
+    count: int = 0
+
+
 class Pacer:
     """One per process. Its methods are called in the loop that it is made in."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._turns: list[list[Paced]] = [[] for _ in range(TURNS)]
-        self._due = [0.0] * TURNS
-        self._counts = [0] * TURNS
+        self._turns = [_Turn(self._loop.time() + number * PERIOD / TURNS) for number in range(TURNS)]
         self._timer: asyncio.TimerHandle | None = None
-        self._epoch = self._loop.time()
-        self.lateness: Callable[[float], None] | None = None
-        """Told by how much each turn is late, in seconds; for measurements."""
         self._sockets = select.epoll() if hasattr(select, "epoll") else None  # elsewhere the loop watches each socket
         self._readers: dict[int, Callable[[float], bool]] = {}
         self._at_turns = False
@@ -69,29 +75,28 @@ class Pacer:
     @property
     def streams(self) -> int:
         """How many are paced."""
-        return sum(map(len, self._turns))
+        return sum(len(turn.streams) for turn in self._turns)
 
     def add(self, stream: Paced) -> None:
         """Begin to pace ``stream``, in the turn that has the fewest."""
-        turn = min(range(TURNS), key=lambda number: len(self._turns[number]))
-        if not self._turns[turn]:
-            offset = self._epoch + turn * PERIOD / TURNS
-            past = (self._loop.time() - offset) // PERIOD + 1
-            self._due[turn] = offset + past * PERIOD
-        # Another list: the one there was may be being walked over.
-        self._turns[turn] = [*self._turns[turn], stream]
+        turn = min(self._turns, key=lambda turn: len(turn.streams))
+        if not turn.streams:
+            past = (self._loop.time() - turn.offset) // PERIOD + 1
+            turn.due = turn.offset + past * PERIOD
+        turn.streams = [*turn.streams, stream]  # the list there was may be being walked over
         self._changed()
 
     def remove(self, stream: Paced) -> None:
         """Pace it no longer; it may not have been paced at all."""
-        for turn, streams in enumerate(self._turns):
-            if stream in streams:
-                self._turns[turn] = [other for other in streams if other is not stream]
+        for turn in self._turns:
+            if stream in turn.streams:
+                turn.streams = [other for other in turn.streams if other is not stream]
         self._changed()
 
     def close(self) -> None:
         """Pace nothing any more, and read nothing."""
-        self._turns = [[] for _ in range(TURNS)]
+        for turn in self._turns:
+            turn.streams = []
         self._arm()
         for number in self._readers:
             self._loop.remove_reader(number)
@@ -148,41 +153,33 @@ class Pacer:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        due = [self._due[turn] for turn in range(TURNS) if self._turns[turn]]
-        if due:
-            self._timer = self._loop.call_at(min(due), self._run)
+        due = min((turn.due for turn in self._turns if turn.streams), default=None)
+        self._timer = self._loop.call_at(due, self._run) if due is not None else None
 
     def _run(self) -> None:
-        self._timer = None
         if self._at_turns:
             self._read()
         try:
-            for turn in range(TURNS):
-                if self._turns[turn] and self._due[turn] <= self._loop.time() + EARLY:
+            for turn in self._turns:
+                if turn.streams and turn.due <= self._loop.time() + EARLY:
                     self._take(turn)
         finally:
             self._arm()
 
-    def _take(self, turn: int) -> None:
-        now = self._loop.time()
-        due = self._due[turn]
-        if self.lateness is not None:
-            self.lateness(now - due)
+    def _take(self, turn: _Turn) -> None:
+        now, due = self._loop.time(), turn.due
         missed = max(0, int((now - due) / PERIOD))  # whole periods beside the one that is due
         skipped = max(0, missed + 1 - CATCH_UP)
         due += skipped * PERIOD
-        self._due[turn] += (missed + 1) * PERIOD
-        streams = self._turns[turn]
-        self._counts[turn] += 1
-        for stream in streams:
+        turn.due += (missed + 1) * PERIOD
+        turn.count += 1
+        for stream in turn.streams:
             try:
                 if missed:
                     stream.skip(skipped)
-                stream.tick(due)
-                for period in range(1, missed + 1 - skipped):
+                for period in range(missed + 1 - skipped):
                     stream.tick(due + period * PERIOD)
-                if not self._counts[turn] % SECOND:
+                if not turn.count % SECOND:
                     stream.each_second(now)
             except Exception as failure:  # noqa: BLE001
                 self._failed(failure)

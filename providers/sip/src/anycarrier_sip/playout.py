@@ -40,8 +40,7 @@ class Playout:
         self._pending = deque((self._played, kind, keys) for _, kind, keys in self._pending if kind == "digits")
 
     def take(self, reached: Callable[[str], None]) -> tuple[bytes | None, bytes | None]:
-        """(sound, or the payload of a key's packet) for the next 20 ms; both None for silence. Marks go to ``reached``.
-        """
+        """(sound, or a key's payload) for the next 20 ms, both None for silence; ``reached`` gets the marks."""
         # A frame's last sample is due as the next frame goes out.
         while self._pending and self._pending[0][0] <= self._played and not self._keys:
             _, kind, value = self._pending.popleft()

@@ -1,4 +1,4 @@
-"""Whom a stream hears: one address, port and SSRC, however many send to its port. Pure.
+"""Whom a stream hears: one address, port and SSRC, however many send to its port; and so whom it speaks to. Pure.
 
 The address that the description names may always be heard, and behind NAT, which changes ports, any port of it, or of
 an address in the peer's media networks. Who speaks first is heard; for 10 packets or half a second the one that was
@@ -9,7 +9,7 @@ heard was silent for 2 s.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 PACKETS, SECONDS = 10, 0.5
 """For how long the address that was named may take the place of another."""
@@ -21,15 +21,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class RtpSource:
-    """One stream's."""
+    """One stream's. ``permits`` says which of the addresses that are named may be sent to."""
 
-    def __init__(self, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[Network], permits: Callable[[str], bool]) -> None:
         self.address: Address | None = None
         self.ssrc = -1
         self.spoke_at = 0.0
         """When it was heard last, to a second."""
         self.named: tuple[str, int] = ("", 0)
-        self._networks = networks
+        self._networks, self._permits = networks, permits
         self._since, self._before = 0.0, 0
         """When it was taken, and how many packets had been heard by then."""
 
@@ -58,3 +58,17 @@ class RtpSource:
         self.address, self.ssrc, self.spoke_at = address, ssrc, now
         self._since, self._before = now, packets
         return True
+
+    def target(self) -> Address | None:
+        """Whom to speak to: who is heard, and before that who was named; nobody, where that is 0.0.0.0."""
+        host = ipaddress.ip_address(self.named[0])
+        if host.is_unspecified:
+            return None
+        return self.address or (self.named if self._permits(self.named[0]) else None)
+
+    def rtcp_target(self, named: tuple[str, int]) -> tuple[str, int] | None:
+        """The same for RTCP on a port of its own: behind NAT the one beside that which is heard."""
+        if self.address is not None and self.address[:2] != self.named:
+            return self.address[0], min(self.address[1] + 1, 65535)
+        heard = self.address is not None and self.address[0] == named[0]
+        return named if heard or self._permits(named[0]) else None

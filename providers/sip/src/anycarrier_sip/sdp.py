@@ -142,11 +142,6 @@ def accept(body: bytes, local: LocalMedia, offered: Direction = "sendrecv") -> N
     return terms
 
 
-def is_nowhere(remote: tuple[str, int]) -> bool:
-    """Whether that is the address of nobody, to which nothing is to be sent."""
-    return ip_address(remote[0]).is_unspecified
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +196,7 @@ def _terms(line: _Media, local: LocalMedia, *, answered: bool = False) -> tuple[
     remote = _address(line.address, line.port, local)
     mux = bool(line.values("rtcp-mux"))
     theirs = next((name for name, _ in line.attributes if name in ANSWERS), "sendrecv")
-    if is_nowhere(remote) and theirs in ("sendrecv", "recvonly"):  # hold as RFC 2543 had it
+    if ip_address(remote[0]).is_unspecified and theirs in ("sendrecv", "recvonly"):  # hold as RFC 2543 had it
         theirs = "sendonly" if theirs == "sendrecv" else "inactive"
     keys, tag = _srtp(line, local)
     return Negotiated(
