@@ -130,6 +130,19 @@ def test_p2_three_wrong_answers_are_ten_minutes_of_silence() -> None:
     assert asked.datagram(STRANGER, 611)
 
 
+def test_p2_who_is_not_heard_is_counted_and_named_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    asked = guard(strangers=True)
+    for address in (STRANGER, "198.51.100.3", PEER):
+        for _ in range(3):
+            asked.wrong_answer(address, "alice", 10)
+    assert asked.silent_places(609) == 2 and asked.silent_places(610) == 0
+    [told] = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert STRANGER in told and "a telephone set wrong" in told and "alice" not in told
+    for _ in range(3):
+        asked.wrong_answer("198.51.100.3", "alice", 70)
+    assert "198.51.100.3" in caplog.messages[-1]
+
+
 def test_p2_a_right_answer_forgets_mistakes_and_peers_are_never_silenced() -> None:
     asked = guard(strangers=True)
     for _ in range(4):

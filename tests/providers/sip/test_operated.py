@@ -75,6 +75,19 @@ def test_softphones_are_listed_whether_registered_or_not() -> None:
     play(scene, credential=SOFTPHONES, settings={"softphones": True})
 
 
+def test_a_telephone_with_a_wrong_password_is_told_of_while_it_is_not_heard() -> None:
+    async def scene(house: House) -> None:
+        assert "wrong passwords" not in found(house)
+        for _ in range(3):
+            house.listener.endpoint.guard.wrong_answer("203.0.113.9", "alice", house.listener.endpoint.now())
+        told = found(house)["wrong passwords"]
+        assert told.ok is False and told.found == "not heard for ten minutes, after three: 1 of the addresses"
+        await asyncio.sleep(600)
+        assert "wrong passwords" not in found(house)
+
+    play(scene, credential=SOFTPHONES, settings={"softphones": True})
+
+
 def test_a_drained_endpoint_answers_503_with_retry_after_and_keeps_its_calls() -> None:
     async def scene(house: House) -> None:
         _, leg = await house.rung()

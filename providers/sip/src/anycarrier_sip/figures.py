@@ -103,3 +103,5 @@ def health(listener: SipListener) -> Iterator[Health]:
         yield Health("carrier", None, "it has no host to ask: calls come from its networks")
     for name, phones in (listener.registrar.registered() if listener.registrar is not None else {}).items():
         yield Health(f"phone {name}", bool(phones) or None, f"at {', '.join(phones)}" if phones else "not registered")
+    if listener.registrar is not None and (silent := listener.endpoint.guard.silent_places(listener.endpoint.now())):
+        yield Health("wrong passwords", False, f"not heard for ten minutes, after three: {silent} of the addresses")

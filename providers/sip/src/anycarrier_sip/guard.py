@@ -76,6 +76,7 @@ class Guard:
         """The names that wrong passwords were for."""
         self._silent: dict[str, float] = {}
         self._told, self._told_at = 0, -60.0
+        self._warned_at = -60.0
 
     def datagram(self, address: str, now: float) -> bool:
         """Whether a datagram or message from ``address`` is to be read. Counts it."""
@@ -144,8 +145,18 @@ class Guard:
         guessed.append(name)
         if len(guessed) >= WRONG_ANSWERS:
             del self._wrong[place(address)]
+            if self.is_peer(address):
+                return
             self._silent = {one: until for one, until in self._silent.items() if until > now}
             self._silent[place(address)] = now + SILENCE
+            if now - self._warned_at >= 60:
+                self._warned_at = now
+                told = "sip: %s gave %d wrong passwords and is not heard for %.0f s: is a telephone set wrong?"
+                logger.warning(told, place(address), WRONG_ANSWERS, SILENCE)
+
+    def silent_places(self, now: float) -> int:
+        """How many addresses are not heard at present, for the wrong passwords they gave."""
+        return sum(until > now for until in self._silent.values())
 
     def right_answer(self, address: str, name: str) -> None:
         """``address`` gave a right one: earlier mistakes of that name are forgotten."""
