@@ -264,3 +264,15 @@ def test_names_of_the_hosts_file_are_known() -> None:
         assert await found(resolver, "sip:localhost:5060") == ["udp:127.0.0.1:5060"]
 
     play(scene)
+
+
+def test_names_without_end_take_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anycarrier_sip.resolver.REMEMBERED", 3)
+
+    async def scene(server: Dns, resolver: Resolver) -> None:
+        for number in range(6):
+            server.records[f"pbx{number}.example", "A"] = [f"10.0.0.{number}"]
+            assert await found(resolver, f"sip:pbx{number}.example:5060") == [f"udp:10.0.0.{number}:5060"]
+        assert [name for name, _ in resolver._known] == ["pbx3.example", "pbx4.example", "pbx5.example"]
+
+    play(scene)

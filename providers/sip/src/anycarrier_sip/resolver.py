@@ -26,6 +26,8 @@ LIFETIME = 5.0
 """Seconds for one DNS question, all servers asked."""
 UNKNOWN_TTL = 30.0
 """Seconds that the absence of a record is believed, and an address of ``/etc/hosts``."""
+REMEMBERED = 5000
+"""Answers of DNS: far ends may name hosts without end."""
 SERVICES = {"SIPS+D2T": "tls", "SIP+D2U": "udp", "SIP+D2T": "tcp"}
 PREFIXES = {"udp": "_sip._udp.", "tcp": "_sip._tcp.", "tls": "_sips._tcp."}
 
@@ -59,21 +61,21 @@ class Resolver:
         self._udp = any(one.transport == "udp" for one in settings.bindings)
         self._dns: dns.asyncresolver.Resolver | None = None
         self._known: dict[tuple[str, str], tuple[float, Any]] = {}
-        self._resting: dict[tuple[str, str, int], float] = {}
+        self._resting: dict[str, float] = {}
 
     def rest(self, target: Target, seconds: float = REST) -> None:
         """``target`` gave nothing, or 503 with ``Retry-After: seconds``: try others first meanwhile."""
         now = self._now()
         self._resting = {known: until for known, until in self._resting.items() if until > now}
-        self._resting[target.transport, target.host, target.port] = now + seconds
+        self._resting[str(target)] = now + seconds
 
     def wake(self, target: Target) -> None:
         """``target`` has answered."""
-        self._resting.pop((target.transport, target.host, target.port), None)
+        self._resting.pop(str(target), None)
 
     def resting(self, target: Target) -> bool:
         """Whether others are to be tried first."""
-        return self._resting.get((target.transport, target.host, target.port), 0) > self._now()
+        return self._resting.get(str(target), 0) > self._now()
 
     async def targets(self, uri: Uri, transport: str | None = None) -> list[Target]:
         """All targets in the order to try them, at least one. ``transport`` is used in place of the URI's own.
@@ -167,7 +169,10 @@ class Resolver:
             if not until:
                 raise NoTarget(f"sip: DNS gave no answer for {name} ({type(problem).__name__}): try later") from problem
             ttl = REST
+        self._known.pop((name, kind), None)
         self._known[name, kind] = (self._now() + ttl, records)
+        if len(self._known) > REMEMBERED:
+            del self._known[next(iter(self._known))]  # the one asked longest ago
         return records
 
     def _asked(self) -> dns.asyncresolver.Resolver:
