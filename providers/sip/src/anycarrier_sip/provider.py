@@ -9,16 +9,8 @@ from functools import partial
 
 from pydantic import BaseModel
 
+from anycarrier import errors
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
-from anycarrier.errors import (
-    AuthenticationFailed,
-    ConfigurationError,
-    InsufficientFunds,
-    MalformedMessage,
-    ProviderError,
-    ProviderUnavailable,
-    SignatureInvalid,
-)
 from anycarrier.events import CallEvent, IncomingCall, TransferProgress
 from anycarrier.listener import Desk
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber
@@ -76,10 +68,10 @@ class SipProvider(Provider):
     # --- webhooks: SIP has none -------------------------------------------------------------------------------------
 
     def verify(self, request: WebhookRequest) -> None:
-        raise SignatureInvalid("sip has no webhooks: nobody can have sent this one")
+        raise errors.SignatureInvalid("sip has no webhooks: nobody can have sent this one")
 
     def parse_webhook(self, request: WebhookRequest) -> CallEvent:
-        raise MalformedMessage("sip has no webhooks", request.body)
+        raise errors.MalformedMessage("sip has no webhooks", request.body)
 
     def serializer(self) -> SipSerializer:
         return SipSerializer()
@@ -178,28 +170,30 @@ class SipProvider(Provider):
 
     # --- errors -----------------------------------------------------------------------------------------------------
 
-    def refused(self, operation: str, response: Response, kind: type[ProviderError] | None = None) -> ProviderError:
+    def refused(
+        self, operation: str, response: Response, kind: type[errors.ProviderError] | None = None
+    ) -> errors.ProviderError:
         """The error for a final response to a request of ours."""
         message, next_step = f"{response.status} {response.phrase}", None
         if response.status in (401, 407):
-            kind, user = AuthenticationFailed, self.credential.auth_username or self.credential.username
+            kind, user = errors.AuthenticationFailed, self.credential.auth_username or self.credential.username
             message = f"the registrar refused the password of user {user}" if user else "the carrier wants a password"
             next_step = "Check username and password of the credential, and whether the carrier knows our address."
         elif response.status == 402:
-            kind = InsufficientFunds
+            kind = errors.InsufficientFunds
         retry = seconds_of(response, "Retry-After")
         headers = {"retry-after": str(retry)} if retry is not None else None
         return self.error(
             operation, response.status, message=message, headers=headers, kind=kind, next_step=next_step
         )  # fmt: skip
 
-    def unsent(self, why: str) -> ProviderUnavailable:
+    def unsent(self, why: str) -> errors.ProviderUnavailable:
         """The error where nobody could be reached."""
-        return ProviderUnavailable(self.name, "dial", why, sent=False)
+        return errors.ProviderUnavailable(self.name, "dial", why, sent=False)
 
 
-def _not_started() -> ConfigurationError:
-    return ConfigurationError(
+def _not_started() -> errors.ConfigurationError:
+    return errors.ConfigurationError(
         "sip works on sockets of its own, and they are not open: start the exchange (exchange.start(), or create_app "
         "does it), or see in its log why the credential's listener did not open"
     )
