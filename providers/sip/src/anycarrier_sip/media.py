@@ -57,7 +57,7 @@ class RtpStream(Delivery):
 
     ``PortsExhausted`` where there are no two ports left. The far end may be behind NAT, and send from another port than
     it says, or from another address in ``media_networks``. ``permits`` says which addresses that it names may be sent
-    to; one that is heard may always be.
+    to, and heard.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """Whom a stream hears: one address, port and SSRC, however many send to its port; and so whom it speaks to. Pure.
 
-The address that the description names may always be heard, and behind NAT, which changes ports, any port of it, or of
-an address in the peer's media networks. Who speaks first is heard; for 10 packets or half a second the one that was
-named may still take its place. After that, only another port or SSRC of the same address may, and only when the one
-heard was silent for 2 s.
+The address that the description names may be heard, if it may be sent to, and behind NAT, which changes ports, any port
+of it, or of an address in the peer's media networks. Who speaks first is heard; for 10 packets or half a second the one
+that was named may still take its place. After that, only another port or SSRC of the same address may, and only when
+the one heard was silent for 2 s.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class RtpSource:
 
     def may_be(self, address: Address) -> bool:
         """Whether a packet from there is looked at."""
-        if address[0] == self.named[0] or (self.address is not None and address[0] == self.address[0]):
+        if self.address is not None and address[0] == self.address[0]:
+            return True
+        if address[0] == self.named[0] and self._permits(address[0]):
             return True
         host = ipaddress.ip_address(address[0])
         return any(host in network for network in self._networks)
