@@ -41,10 +41,7 @@ BUFFERED = 0.1
 MOST_READ = 500
 """Packets read at once, however many come."""
 COMFORT_NOISE = 13
-TRANSLATIONS: Mapping[tuple[str, str], Callable[[bytes], bytes]] = {
-    ("PCMA", "PCMU"): pcmu_to_pcma,
-    ("PCMU", "PCMA"): pcma_to_pcmu,
-}
+TRANSLATIONS = {("PCMA", "PCMU"): pcmu_to_pcma, ("PCMU", "PCMA"): pcma_to_pcmu}
 """By the codec that is wanted and the one that there is."""
 _pack = rtp.HEADER.pack
 _unpack = rtp.HEADER.unpack_from
