@@ -712,9 +712,10 @@ def test_p8_sixty_seconds_idle_without_a_dialog() -> None:
 
 def test_p8_a_hundred_connections_at_a_time() -> None:
     async def scene(endpoint: Endpoint) -> None:
-        endpoint.register(Line(endpoint, TRUNK))
-        endpoint.register(Line(endpoint, OTHER))
-        writers = [(await dial(endpoint, (TRUNK, OTHER)[number % 2]))[1] for number in range(100)]
+        peers = (TRUNK, "127.0.0.20", OTHER, "127.0.0.30")
+        endpoint.register(Line(endpoint, *peers[:2]))
+        endpoint.register(Line(endpoint, *peers[2:]))
+        writers = [(await dial(endpoint, peers[number % 4]))[1] for number in range(100)]
         await asyncio.sleep(0.1)
         reader, refused = await dial(endpoint)
         assert await reader.read() == b"" and endpoint.guard.counters.refused_connections == 1
@@ -881,14 +882,17 @@ def test_tcp_connection_is_opened_once_reused_and_opened_again_after_a_loss() ->
 
 def test_no_address_has_us_open_connections_without_end() -> None:
     async def scene(endpoint: Endpoint) -> None:
-        far = await Endpoint.open(SipSettings(listen=("tcp:127.0.0.1:0",)))
-        far.register(Line(far, "127.0.0.1"))
+        far = list[asyncio.StreamWriter]()
+        server = await asyncio.start_server(lambda reader, writer: far.append(writer), TRUNK, 0)
+        address = server.sockets[0].getsockname()[:2]
         for number in range(50):
-            await endpoint.flow(Target("tcp", *far.addresses["tcp"], f"name{number}.example"))
-        with pytest.raises(ConnectionError, match=r"127\.0\.0\.1 has as many connections of ours as one address may"):
-            await endpoint.flow(Target("tcp", *far.addresses["tcp"], "name50.example"))
-        assert await endpoint.flow(Target("tcp", *far.addresses["tcp"], "name7.example"))
-        await far.aclose()
+            await endpoint.flow(Target("tcp", *address, f"name{number}.example"))
+        with pytest.raises(ConnectionError, match=r"127\.0\.0\.2 has as many connections of ours as one address may"):
+            await endpoint.flow(Target("tcp", *address, "name50.example"))
+        assert await endpoint.flow(Target("tcp", *address, "name7.example"))
+        server.close()
+        for writer in far:
+            writer.close()
         await asyncio.sleep(0.1)
 
     play(scene)

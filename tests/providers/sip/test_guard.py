@@ -71,11 +71,11 @@ def test_p8_a_thousand_datagrams_a_second_of_one_address() -> None:
     assert asked.datagram(PEER, 11) and list(asked._messages) == [PEER]
 
 
-def test_p8_a_hundred_connections_fifty_of_one_address_or_credential() -> None:
+def test_p8_a_hundred_connections_fifty_of_one_credential_half_of_those_of_one_address() -> None:
     asked = guard()
     others = [f"192.0.2.{number}" for number in range(100, 200)]
     assert asked.connection(PEER, others[:99], 10) and not asked.connection(PEER, others, 10)
-    assert asked.connection(PEER, [PEER] * 49, 10) and not asked.connection(PEER, [PEER] * 50, 10)
+    assert asked.connection(PEER, [PEER] * 24, 10) and not asked.connection(PEER, [PEER] * 25, 10)
     of_one = [f"192.0.2.{number}" for number in range(10, 60)]
     assert asked.connection(PEER, of_one[1:], 10) and not asked.connection(PEER, of_one, 10)
     assert asked.connection("192.0.2.200", of_one, 10)

@@ -18,11 +18,11 @@ from anycarrier.networks import unfolded
 
 DATAGRAMS_A_SECOND = 1000
 """From one address; more are dropped unread (P8)."""
-CONNECTIONS, OF_ONE = 100, 50
-"""Accepted and open at a time (P8): all, and those of one address or one credential's peers. We open as many to one
-address."""
-STRANGERS, OF_ONE_STRANGER = 50, 10
-"""The same for addresses that are no peer's and where nobody has logged in."""
+CONNECTIONS, OF_ONE, OF_PEER = 100, 50, 25
+"""Accepted and open at a time (P8): all, those of one credential's peers or of one address where somebody has logged
+in, and those of one peer's address. We open as many to one address as a credential may have."""
+STRANGERS, OF_STRANGER = 50, 10
+"""Those of all addresses that are no peer's and where nobody has logged in, and of one such address."""
 CHALLENGES_A_SECOND = 10
 """To one address (P2)."""
 WRONG_ANSWERS, SILENCE = 3, 600.0
@@ -174,11 +174,14 @@ class Guard:
         return self._strangers or self.trusts(address) or self._expected.get(address, 0) > now
 
     def _has_place(self, address: str, others: Collection[str]) -> bool:
-        most, whose, where = OF_ONE, self._whose_peer(address), place(address)
-        if not self.trusts(address):
-            most = OF_ONE_STRANGER if sum(not self.trusts(one) for one in others) < STRANGERS else 0
-        alike = sum(place(one) == where or (bool(whose) and self._whose_peer(one) == whose) for one in others)
-        return len(others) < CONNECTIONS and alike < most
+        whose, here = self._whose_peer(address), sum(place(one) == place(address) for one in others)
+        if len(others) >= CONNECTIONS:
+            return False
+        if whose:
+            return here < OF_PEER and sum(self._whose_peer(one) == whose for one in others) < OF_ONE
+        if self.trusts(address):
+            return here < OF_ONE
+        return here < OF_STRANGER and sum(not self.trusts(one) for one in others) < STRANGERS
 
     def _turn(self, now: float) -> None:
         """Count anew each second."""

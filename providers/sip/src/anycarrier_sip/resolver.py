@@ -169,10 +169,9 @@ class Resolver:
             if not until:
                 raise NoTarget(f"sip: DNS gave no answer for {name} ({type(problem).__name__}): try later") from problem
             ttl = REST
-        self._known.pop((name, kind), None)
         self._known[name, kind] = (self._now() + ttl, records)
         if len(self._known) > REMEMBERED:
-            del self._known[next(iter(self._known))]  # the one asked longest ago
+            del self._known[next(iter(self._known))]  # the first that was asked
         return records
 
     def _asked(self) -> dns.asyncresolver.Resolver:
