@@ -131,6 +131,13 @@ def message(method: str, *, uri: str = "sip:x@127.0.0.1", tag: str = "", number:
     return Request(method, uri, headers)
 
 
+def for_hop_of(request: Request, method: str) -> Request:
+    """The CANCEL of an INVITE, or the ACK of its refusal."""
+    made = message(method, call=request.call_id, tag="ours" if method == "ACK" else "")
+    made.headers.set("Via", request.headers.get("Via") or "")
+    return made
+
+
 def ours(method: str) -> Request:
     headers = Headers([("From", "<sip:a@h>;tag=mine"), ("To", "<sip:b@h>"), ("Call-ID", "c@h")])
     headers.add("CSeq", f"1 {method}")
@@ -341,6 +348,26 @@ def test_p8_answered_invite_is_open_until_its_ack() -> None:
         await asyncio.sleep(33)
         await phone.said()
         assert await phone.ask(message("INVITE")) == [200], "who never acknowledged is hung up by then"
+
+    play(scene)
+
+
+def test_p8_cancelled_invite_is_open_until_its_ack() -> None:
+    async def scene(endpoint: Endpoint) -> None:
+        line, phone = Line(endpoint, TRUNK), Phone(endpoint)
+        line.status = 180
+        endpoint.register(line)
+        invites = [message("INVITE") for _ in range(OPEN_INVITES)]
+        for invite in invites:
+            phone.send(invite)
+        assert await phone.said() == [180] * 50
+        for invite in invites:
+            phone.send(for_hop_of(invite, "CANCEL"))
+        said = await phone.said()
+        assert (said.count(200), said.count(487)) == (50, 50)
+        assert 503 in await phone.ask(message("INVITE"))
+        phone.send(for_hop_of(invites[7], "ACK"))
+        assert 180 in await phone.ask(message("INVITE"))
 
     play(scene)
 

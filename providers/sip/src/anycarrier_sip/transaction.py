@@ -196,6 +196,12 @@ class ServerTransaction(Transaction):
         if self._invite:
             self._after(TRYING, "repeat", lambda: self.respond(reply(request, 100)))
 
+    @property
+    def awaits_ack(self) -> bool:
+        """Whether it is an INVITE that was accepted, or cancelled, and no ACK has said that its sender is there. Who
+        sees the ACK of a 2xx is its dialog."""
+        return not self.over and (self.accepted or (self.cancelled and self.final and bool(self._last)))
+
     def respond(self, response: Response) -> None:
         """Send ``response``. A 2xx to an INVITE may be sent again until its ACK; anything else after a final response
         is too late, and is dropped."""

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH
+from functools import partial
 from ipaddress import ip_address
 from typing import cast
 
@@ -152,8 +153,13 @@ class Transport:
             if len(there) >= OF_ONE:
                 raise ConnectionError(f"sip: {target.host} has as many connections of ours as one address may")
             task = self._opening[target] = self.loop.create_task(self._connect(target))
-            task.add_done_callback(lambda done: self._opening.pop(target))
+            task.add_done_callback(partial(self._opened, target))
         return await asyncio.shield(task)
+
+    def _opened(self, target: Target, task: asyncio.Task[Flow]) -> None:
+        del self._opening[target]
+        if not task.cancelled():
+            task.exception()  # seen, even where nobody waits any more
 
     def alive(self, flow: Flow) -> bool:
         """Whether :meth:`send` still has a way; always true of UDP."""

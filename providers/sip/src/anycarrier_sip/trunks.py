@@ -14,8 +14,8 @@ from anycarrier_sip.message import Request, Uri
 from anycarrier_sip.transaction import Flow, ServerTransaction
 
 OPEN_INVITES = 50
-"""INVITEs of one trunk that wait for our final response, or for the ACK of a 2xx; more are answered 503 (P8): nobody
-has agents answer to an address that is not his."""
+"""INVITEs of one trunk that wait for our final response, or whose 2xx or CANCEL waits for an ACK; more are answered 503
+(P8): nobody has agents answer to an address that is not his, or the call book filled."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Trunks(Sequence[Trunk]):
         self._networks: dict[tuple[int, int], dict[int, list[Trunk]]] = {}
         """Who has which, by IP version and prefix length, then address."""
         self._unsettled: dict[int, dict[tuple[str, int], ServerTransaction]] = {}
-        """INVITEs of each trunk without a final response, or the ACK of a 2xx, by Call-ID and CSeq."""
+        """Those that :data:`OPEN_INVITES` counts, of each trunk, by Call-ID and CSeq."""
 
     def __getitem__(self, at: Any) -> Any:
         return self._trunks[at]
@@ -121,7 +121,7 @@ class Trunks(Sequence[Trunk]):
     def may_ring(self, trunk: Trunk, transaction: ServerTransaction) -> bool:
         """Whether the trunk has a place for one more INVITE. Counts it."""
         before, request = self._unsettled.get(id(trunk), {}), transaction.request
-        unsettled = {key: one for key, one in before.items() if (one.accepted and not one.over) or not one.final}
+        unsettled = {key: one for key, one in before.items() if not one.final or one.awaits_ack}
         if len(unsettled) >= OPEN_INVITES:
             return False
         self._unsettled[id(trunk)] = {**unsettled, (request.call_id, request.cseq.number): transaction}
