@@ -182,9 +182,9 @@ def test_P7_ports_are_even_random_and_in_the_range() -> None:
 def test_P7_ports_that_are_all_taken_are_an_error_and_come_back() -> None:
     async def play(room: Room, far: Far) -> None:
         streams = [await room.open() for _ in range(4)]
-        assert {stream.local.port for stream in streams} == {29000, 29002, 29004, 29006}
+        assert {stream.local.port for stream in streams} == {31000, 31002, 31004, 31006}
         for _ in range(2):
-            with pytest.raises(PortsExhausted, match=r"sip: .*29000 and 29007.*rtp_ports"):
+            with pytest.raises(PortsExhausted, match=r"sip: .*31000 and 31007.*rtp_ports"):
                 await room.open()
         await streams[1].close()
         again = await room.open()
@@ -192,7 +192,7 @@ def test_P7_ports_that_are_all_taken_are_an_error_and_come_back() -> None:
         for stream in (*streams, again):
             await stream.close()
 
-    scene(play, ports=(29000, 29007))
+    scene(play, ports=(31000, 31007))
 
 
 def test_P7_a_port_that_another_program_has_is_passed_over() -> None:
