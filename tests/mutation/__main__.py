@@ -72,7 +72,7 @@ ROOMS: dict[str, tuple[str, str]] = {
     "sip_jitter": (f"{SIP}/jitter.py", "tests/providers/sip/test_jitter.py"),
     "sip_packets": (f"{SIP}/rtp.py {SIP}/rtcp.py {SIP}/dtmf.py", "tests/providers/sip/test_rtp.py"),
     "sip_media": (
-        f"{SIP}/media.py {SIP}/rtp_source.py {SIP}/srtp.py {SIP}/frames.py",
+        f"{SIP}/media.py {SIP}/delivery.py {SIP}/playout.py {SIP}/rtp_source.py {SIP}/frames.py",
         "tests/providers/sip/test_media.py tests/providers/sip/test_rtp_sources.py tests/providers/sip/test_frames.py",
     ),
     "sip": ("src/anycarrier/sip.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),

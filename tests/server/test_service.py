@@ -401,7 +401,8 @@ async def test_a_flooding_agent_ends_its_own_call_and_nobody_elses_words_wait_fo
         assert [one["text"] for one in said] == ["said in peace"]
         done = await at.until(f"/v1/calls/{flooded}", lambda seen: seen["status"] in ("completed", "failed"), 30)
         assert done["end_reason"] == "agent_error"
+        # The last rows are written in batches behind the call's own.
+        done = await at.until(f"/v1/calls/{flooded}", lambda seen: len(seen["messages"]) >= budget.ROWS.burst)
         took = 1 + asyncio.get_running_loop().time() - began
         assert len(done["messages"]) <= budget.ROWS.burst + took * (budget.ROWS.per_second + budget.ROWS.burst / 60)
-        assert len(done["messages"]) >= budget.ROWS.burst
         assert (await at.ask("GET", f"/v1/calls/{talking}"))["status"] == "in_progress"

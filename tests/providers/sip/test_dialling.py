@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from anycarrier import CallStatus, EndReason
+from anycarrier import CallStatus, DialRequest, EndReason, StreamTarget
 from anycarrier.errors import (
     AuthenticationFailed,
     CallElsewhere,
@@ -27,6 +28,7 @@ from anycarrier_sip.provider import SipProvider
 from anycarrier_sip.resolver import Target
 from scripted_sip_peer import OPENED, OURS, THEIRS, Heard, House, Leg, Peer, play, sdp
 
+NO_LOGIN = SipCredential(host="pbx.example.com", registers=False)
 LOGIN = {"username": "201", "password": "open sesame"}
 
 
@@ -583,6 +585,22 @@ def test_the_time_limit() -> None:
 
 # --- what is known of calls -----------------------------------------------------------------------------------------
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda provider: provider.fetch_call("sip_1"),
+        lambda provider: provider.hang_up("sip_1"),
+        lambda provider: provider.transfer("sip_1", "+12125550123"),
+        lambda provider: provider.send_digits("sip_1", "1"),
+    ],
+    ids=["fetch_call", "hang_up", "transfer", "send_digits"],
+)
+async def test_a_process_whose_sockets_are_not_open_has_no_call(ask: Callable[[SipProvider], Awaitable[Any]]) -> None:
+    """Else the calls of a process that was killed are not written off by one that has only just heard of its line."""
+    with pytest.raises(CallElsewhere):
+        await ask(SipProvider(NO_LOGIN))
+
+
 
 def test_calls_that_this_process_does_not_have() -> None:
     async def scene(house: House) -> None:
@@ -604,13 +622,10 @@ def test_calls_that_this_process_does_not_have() -> None:
     play(scene)
 
 
-def test_without_a_listener() -> None:
-    async def scene() -> None:
-        provider = SipProvider(SipCredential(host="pbx.example.com", registers=False))
-        with pytest.raises(ConfigurationError, match="start the exchange"):
-            await provider.hang_up("sip_1")
-
-    asyncio.run(scene())
+async def test_without_a_listener() -> None:
+    stream = StreamTarget(url="wss://voice.example.com/media/t")
+    with pytest.raises(ConfigurationError, match="start the exchange"):
+        await SipProvider(NO_LOGIN).dial(DialRequest(from_=OURS, to=THEIRS, stream=stream, status_url=""))
 
 
 def test_a_name_that_breaks_lines_is_refused_before_anything_is_sent() -> None:

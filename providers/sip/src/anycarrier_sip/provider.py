@@ -138,18 +138,19 @@ class SipProvider(Provider):
         return WebhookReply()
 
     async def hang_up(self, call_id: str) -> None:
-        if not self.listener.has_ended(call_id):
-            self.listener.call(call_id, "hang_up").hang_up_heard(EndReason.API_STOP)
+        listener = self._where("hang_up", call_id)
+        if not listener.has_ended(call_id):
+            listener.call(call_id, "hang_up").hang_up_heard(EndReason.API_STOP)
 
     async def fetch_call(self, call_id: str) -> Call:
-        return self.listener.known(call_id)
+        return self._where("fetch_call", call_id).known(call_id)
 
     async def transfer(
         self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
         headers: Mapping[str, str] | None = None, replaces: str | None = None,
     ) -> None:  # fmt: skip
         """REFER. ``replaces``: the call whose far end takes this one over (attended)."""
-        listener = self.listener
+        listener = self._where("transfer", call_id)
         call = listener.call(call_id, "transfer")
         if not call.answered:
             raise self.error("transfer", 481, message="the call is not up")
@@ -161,7 +162,13 @@ class SipProvider(Provider):
 
     async def send_digits(self, call_id: str, digits: str) -> None:
         """Where the stream cannot take them: by INFO where the preset says so, else as tones."""
-        await self.listener.call(call_id, "send_digits").send_digits(digits)
+        await self._where("send_digits", call_id).call(call_id, "send_digits").send_digits(digits)
+
+    def _where(self, operation: str, call_id: str) -> SipListener:
+        """The listener that would have the call. A process whose sockets are not open yet has none."""
+        if self._listener is None:
+            raise errors.CallElsewhere(self.name, operation, call_id)
+        return self._listener
 
     def _inbound(self, event: IncomingCall, operation: str) -> Inbound:
         call = self.listener.call(event.call_id, operation)
