@@ -94,6 +94,7 @@ class LiveCallChecks(Kit):
             provider = await line.exchange.switchboard.provider("kit")
             await line.exchange.hang_up(call)
             await provider.hang_up(call.id)  # again, while it ends
+            await line.exchange.hang_up(call)
             await far_end.wait_for("ended")
             ended = await line.over(call.id)
             await provider.hang_up(call.id)  # a call that is over is no error
