@@ -187,7 +187,7 @@ class MediaSession:
     async def hang_up(self, reason: EndReason = EndReason.AGENT_HANGUP) -> None:
         """End the call. One that is over already is success; one that was :attr:`transferred` goes on with its target.
 
-        ``API_STOP`` ends that one too, but for SIP.
+        ``API_STOP`` ends that one too, where the carrier has it: not over SIP.
         """
         await self._control.hang_up(self.call, reason)
 

@@ -23,6 +23,7 @@ from anycarrier_sip.dialog import seconds_of
 from anycarrier_sip.digest import DigestServer
 from anycarrier_sip.figures import MediaFigures
 from anycarrier_sip.guard import Guard
+from anycarrier_sip.header_values import hostport
 from anycarrier_sip.message import Request, Response, SipError, Uri, parse, reply
 from anycarrier_sip.pacer import Pacer, PortRange
 from anycarrier_sip.resolver import REST, Resolver, Target, port_of
@@ -190,10 +191,8 @@ class Endpoint:
 
     def contact(self, flow: Flow, user: str) -> str:
         """Our Contact for who is at the other end of ``flow``: ``<sip:user@192.0.2.1:5060;transport=tcp>``."""
-        host, port = self._sent_by(flow)
-        host = f"[{host}]" if ":" in host else host
         parameter = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        return f"<sip:{user}@{host}:{port}{parameter}>"
+        return f"<sip:{user}@{hostport(*self._sent_by(flow))}{parameter}>"
 
     def now(self) -> float:
         """The loop's clock."""

@@ -17,6 +17,7 @@ import dns.exception
 import dns.nameserver
 import dns.resolver
 
+from anycarrier_sip.header_values import hostport
 from anycarrier_sip.message import Uri
 from anycarrier_sip.settings import SipSettings, is_address
 
@@ -46,8 +47,7 @@ class Target:
     tls_name: str = ""
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.transport}:{host}:{self.port}"
+        return f"{self.transport}:{hostport(self.host, self.port)}"
 
 
 class Resolver:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
+from anycarrier_sip.header_values import hostport
 from anycarrier_sip.message import Message, Request, Response, reply
 from anycarrier_sip.transaction import PATIENCE, ClientTransaction, Flow, OnFailure, OnResponse, ServerTransaction
 
@@ -48,9 +49,8 @@ class TransactionLayer:
         if "Max-Forwards" not in request.headers:
             request.headers.set("Max-Forwards", "70")
         branch = COOKIE + self.token()
-        host, port = self._sent_by(flow)
-        host = f"[{host}]" if ":" in host else host
-        request.headers.set("Via", f"SIP/2.0/{flow.transport.upper()} {host}:{port};rport;branch={branch}")
+        sent_by = hostport(*self._sent_by(flow))
+        request.headers.set("Via", f"SIP/2.0/{flow.transport.upper()} {sent_by};rport;branch={branch}")
         return ClientTransaction(self, branch, request, flow, on_response, on_failure, timeout)
 
     def receive(self, message: Message, flow: Flow) -> ServerTransaction | None:
