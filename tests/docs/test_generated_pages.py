@@ -17,6 +17,7 @@ from anycarrier.call_phases import table
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 from anycarrier.speech import workers
 from anycarrier_twilio import signature
+from docs.provider_names import provider_reference
 from frameworks.environments import discover
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -213,9 +214,9 @@ def _default(value: object) -> str:
     return "empty" if "factory" in repr(value) else str(getattr(value, "value", value)).replace("|", "\\|") or '""'
 
 
-@pytest.mark.parametrize("page", [capabilities, reference], ids=lambda page: page.__name__)
+@pytest.mark.parametrize("page", [capabilities, reference, provider_reference], ids=lambda page: page.__name__)
 def test_the_page_is_what_the_code_says(page: Callable[[], str], request: pytest.FixtureRequest) -> None:
-    file = DOCS / f"{page.__name__}.md"
+    file = DOCS / f"{page.__name__.replace('_', '-')}.md"
     if request.config.getoption("write_docs"):
         file.write_text(page())
     assert file.exists() and file.read_text() == page(), f"{file.name} is stale: ./dev test tests/docs --write-docs"
