@@ -104,7 +104,7 @@ class Dialler:
                 stream=stream,
                 status_url=board.status_url(call),
                 # The carrier's limit is for when we are gone: ours ends the call, and tells the agent why.
-                time_limit=limit + CARRIER_GRACE if limit else None,
+                time_limit=limit + CARRIER_GRACE if limit and provider.limits_calls else None,
                 **options,
             )
             if not opened:

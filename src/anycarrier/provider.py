@@ -144,6 +144,10 @@ class Provider(ABC):
     """True where the carrier tells who picked up (``MachineDetected``) when ``dial`` asks for it. With False it
     is never asked, and anycarrier listens itself."""
 
+    limits_calls: ClassVar[bool] = True
+    """True where the carrier ends a call by itself after ``DialRequest.time_limit``. With False ``dial`` is never given
+    one: the exchange alone ends the call."""
+
     settings_type: ClassVar[type[BaseModel] | None] = None
     """What the operator sets for the carrier, once for all credentials (addresses to bind, ports); each field has a
     default. ``Exchange(carrier_settings=[...])`` is given one, :meth:`Desk.settings` gives it out. A field ``listen``

@@ -249,6 +249,15 @@ async def test_a_dial_without_a_time_limit_has_the_exchanges(
     assert request.time_limit == expected + CARRIER_GRACE
 
 
+async def test_a_carrier_that_ends_no_calls_is_given_no_limit_and_the_exchange_keeps_it(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InlineProvider, "limits_calls", False)
+    assert (await dialled(exchange, time_limit=60.0)).time_limit == 60.0
+    [(_, request)] = logged("dial")
+    assert request.time_limit is None
+
+
 async def test_no_limit_of_ours_is_none_of_the_carriers(exchange: Exchange) -> None:
     await dialled(exchange)
     [(_, request)] = logged("dial")
