@@ -187,28 +187,39 @@ MATRIX_HEAD = """\
 
 Made from the installed plugins by `anycarrier matrix`; do not edit. A provider declares an ability by overriding the
 method of that name, so this table says what the code says. Asking for what a carrier lacks raises
-`UnsupportedOperation`; `provider.supports(Capability.TRANSFER)` asks beforehand. Every carrier has the first seven;
-one without a stock of numbers answers `search_numbers` with `UnsupportedOperation`. By ear: anycarrier listens.
+`UnsupportedOperation`; `provider.supports(Capability.TRANSFER)` asks beforehand. By ear: anycarrier listens.
+
+"""
+MATRIX_NAMES = """
+Every carrier has {required}.
+One without a stock of numbers answers `search_numbers` with `UnsupportedOperation`.
+
+## What the names mean
+
+| method | what it does |
+| --- | --- |
 """
 
 
 def capability_matrix(providers: Iterable[type[Provider]]) -> str:
-    """A Markdown page: a row for each method of the contract, a column for each provider."""
-    columns = sorted(providers, key=lambda p: p.name)
-    rows = [["", "what it does", *(p.title for p in columns)], ["---"] * (2 + len(columns))]
-    for name in (n for n in vars(Provider) if n in Provider.__abstractmethods__):
-        rows.append([f"`{name}`", _purpose(name), *("yes" for _ in columns)])
+    """A Markdown page: a row for each ability, a column for each provider; then what each method does."""
+    columns = sorted(providers, key=lambda p: p.title.lower())
+    rows = [["", *(p.title for p in columns)], ["---"] * (1 + len(columns))]
     for capability in Capability:
         lacking = "hangs up" if capability is Capability.REJECT else "-"
-        having = ("yes" if capability in p.capabilities else lacking for p in columns)
-        rows.append([f"`{capability}`", _purpose(capability), *having])
-    asked = ("yes" if p.answers_in_reply else "by REST" for p in columns)
-    rows.append(["", "Is instructed in the reply to its webhook.", *asked])
-    rows.append(["", "Tells when the far end rings.", *("yes" if p.reports_ringing else "-" for p in columns)])
-    told = ("yes" if p.detects_machines else "by ear" for p in columns)
-    rows.append(["", "Tells people from answering machines.", *told])
-    rows.append(["", "Ships a sandbox.", *("yes" if p.sandbox else "-" for p in columns)])
-    return MATRIX_HEAD + "\n" + "".join("| " + " | ".join(row) + " |\n" for row in rows)
+        rows.append([f"`{capability}`", *("yes" if capability in p.capabilities else lacking for p in columns)])
+    rows.append(["instructed", *("in the reply" if p.answers_in_reply else "by REST" for p in columns)])
+    rows.append(["tells when it rings", *("yes" if p.reports_ringing else "-" for p in columns)])
+    rows.append(["tells machines", *("yes" if p.detects_machines else "by ear" for p in columns)])
+    rows.append(["a sandbox", *("yes" if p.sandbox else "-" for p in columns)])
+    required = [name for name in vars(Provider) if name in Provider.__abstractmethods__]
+    told = ", ".join(f"`{name}`" for name in required[:-1]) + f" and `{required[-1]}`"
+    meant = [[f"`{name}`", _purpose(name)] for name in (*required, *Capability)]
+    return MATRIX_HEAD + _table(rows) + MATRIX_NAMES.format(required=told) + _table(meant)
+
+
+def _table(rows: list[list[str]]) -> str:
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
 def _purpose(method: str) -> str:

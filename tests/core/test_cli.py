@@ -17,7 +17,7 @@ from anycarrier.cli import plugin_commands
 from anycarrier.credentials import Credential
 from anycarrier.hookspecs import hookimpl
 from anycarrier.plugins import capability_matrix
-from anycarrier.provider import Provider
+from anycarrier.provider import Capability, Provider
 from anycarrier.speech import SpeakingStyle, SpeechEngine, Synthesizer
 
 
@@ -153,11 +153,26 @@ def test_matrix_check_fails_on_a_stale_page_and_write_mends_it(tmp_path: Path) -
 
 
 def test_matrix_says_yes_exactly_where_the_method_is_overridden() -> None:
-    table = [row.split("|") for row in capability_matrix([Cardboard]).splitlines() if row.startswith("|")]
-    rows = {row[1].strip(): row[-2].strip() for row in table}
+    table, _, names = capability_matrix([Cardboard]).partition("## What the names mean")
+    cells = [row.split("|") for row in table.splitlines() if row.startswith("|")]
+    rows = {row[1].strip(): row[-2].strip() for row in cells}
+    assert rows[""] == "Cardboard"
     assert rows["`send_digits`"] == "yes"
     assert rows["`transfer`"] == "-"
-    assert rows["`dial`"] == "yes"
+    assert rows.keys() >= {f"`{capability}`" for capability in Capability}
+    assert "`dial`, `answer` and `hang_up`." in table
+    assert "| `dial` | Ring someone" in names and "| `transfer` | Hand the far end" in names
+
+
+def test_matrix_has_a_column_for_each_carrier_by_its_title() -> None:
+    class Aardvark(Cardboard):
+        title = "aardvark"
+
+    class Zebra(Cardboard):
+        title = "Zebra"
+
+    page = capability_matrix([Zebra, Cardboard, Aardvark])
+    assert "|  | aardvark | Cardboard | Zebra |\n| --- | --- | --- | --- |\n" in page
 
 
 class _Robot(SpeechEngine):

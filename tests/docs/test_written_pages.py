@@ -26,6 +26,7 @@ from test_house_rules import PURE, ROOMS, SERVER_LAYERS
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("frameworks/*.md")),
+         *sorted(DOCS.glob("carriers/*.md")), *sorted(ROOT.glob("providers/*/*.md")),
          *sorted(ROOT.glob("contrib/*.md")), *sorted(ROOT.glob("contrib/*/*.md"))]  # fmt: skip
 
 
@@ -203,7 +204,7 @@ def test_each_rule_for_sip_has_its_row() -> None:
     assert found == [f"P{number}" for number in range(1, 12)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_test_named_on_a_page_exists(page: Path) -> None:
     for file, test in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
         assert (ROOT / file).is_file(), f"{page.name} names {file}"
@@ -216,7 +217,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
