@@ -148,6 +148,10 @@ class Provider(ABC):
     """True where the carrier ends a call by itself after ``DialRequest.time_limit``. With False ``dial`` is never given
     one: the exchange alone ends the call."""
 
+    signs_webhooks: ClassVar[bool] = True
+    """False where a webhook bears no signature over what it says, only a login to our URL: who learns that login
+    can send anything, and send it again. ``verify`` then checks the login."""
+
     settings_type: ClassVar[type[BaseModel] | None] = None
     """What the operator sets for the carrier, once for all credentials (addresses to bind, ports); each field has a
     default. ``Exchange(carrier_settings=[...])`` is given one, :meth:`Desk.settings` gives it out. A field ``listen``
@@ -379,6 +383,14 @@ class Provider(ABC):
         """Headers :meth:`request` sends along, e.g. a bearer token. Default: none."""
         return {}
 
+    async def log_in(self, operation: str) -> None:
+        """Have ready what :meth:`headers` sends, where that is a token which is fetched first. :meth:`request` awaits
+        this before each request. Keep the token until shortly before it expires, and let one task at a time fetch it.
+
+        What fails here is an error of ``operation``. Where nothing came back, nothing of ``operation`` itself was sent:
+        raise ``ProviderUnavailable(..., sent=False)``. Default: nothing.
+        """
+
     def error_detail(self, body: Any) -> tuple[str | None, str]:
         """The carrier's (code, text) out of a decoded error body; override for the carrier's own shape."""
         if isinstance(body, Mapping):
@@ -478,6 +490,7 @@ class Provider(ABC):
                 data = {**data, **extra}
             else:
                 params = {**(params or {}), **extra}
+        await self.log_in(operation)
         root = getattr(self.credential, "base_url", None) or self.base_url
         sent: dict[str, Any] = {"json": json, "data": data, "params": params, "timeout": self.timeout}
         try:

@@ -763,6 +763,44 @@ def test_a_sound_provider_passes_all_of_it(run_kit) -> None:
     assert run_kit(SOUND) == set()
 
 
+LOGS_IN = """
+class Defective(AcmeProvider):
+    token = ""
+
+    def headers(self):
+        return {"authorization": f"Bearer {self.token}"}
+
+    async def log_in(self, operation):
+        answer = await self.http.post("https://login.acme.example/token")
+        self.token = answer.json()["token"]
+"""
+
+
+def test_a_token_that_is_fetched_first_is_no_second_request_of_an_operation(run_kit) -> None:
+    """The kit's providers have logged in before: its cassettes need no login, and its failures are the operation's."""
+    assert run_kit(LOGS_IN) == set()
+
+
+LOGIN_ONLY = """
+class Defective(AcmeProvider):
+    signs_webhooks = {signs}
+
+    def verify(self, request):
+        if request.header("authorization") != "Basic dGVzdDp0ZXN0":
+            raise SignatureInvalid("acme webhook: the login is missing or wrong")
+"""
+
+SIGNED_BY_LOGIN = """
+    def sign(self, request):
+        return replace(request, headers={**request.headers, "authorization": "Basic dGVzdDp0ZXN0"})
+"""
+
+
+@pytest.mark.parametrize(("signs", "failed"), [(False, set()), (True, {"test_one_byte_changed_is_refused"})])
+def test_a_carrier_that_only_logs_in_to_our_url_says_so(run_kit, signs: bool, failed: set[str]) -> None:
+    assert run_kit(LOGIN_ONLY.format(signs=signs), SIGNED_BY_LOGIN) == failed
+
+
 BINARY = """
 class Binary(AcmeSerializer):
     stop_frame, marks = False, False

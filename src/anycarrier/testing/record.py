@@ -22,10 +22,10 @@ from typing import Any
 from anycarrier.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
 from anycarrier.credentials import Credential
 from anycarrier.errors import AnycarrierError, UnsupportedOperation
-from anycarrier.events import CallProgress, IncomingCall, RecordingProgress
+from anycarrier.events import CallProgress, IncomingCall, InstructionsFor, InstructionsRequested, RecordingProgress
 from anycarrier.numbers import NumberQuery, PendingOrder
 from anycarrier.plugins import get_provider
-from anycarrier.provider import Capability, Provider
+from anycarrier.provider import Capability, Provider, TicketPlace
 from anycarrier.testing.cassettes import Scrubber
 from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.replay import recorder
@@ -88,6 +88,7 @@ async def record_operations(
     somebody ring us, ``recorded`` waits for a finished recording: both None where that cannot be arranged.
     """
     ours, can = request.from_, cassettes.can
+    await cassettes.provider.log_in("log_in")  # a token that is fetched is on no cassette
     found = await cassettes.record("search_numbers", lambda p: p.search_numbers(NumberQuery(area_code="415", limit=2)))
     if can(Capability.CHECK_CREDENTIAL):
         await cassettes.record("check_credential", lambda p: p.check_credential())
@@ -150,10 +151,17 @@ async def _pending(cassettes: CassetteRecorder) -> PendingOrder | None:
 
 
 class WebhookReceiver:
-    """An ASGI app that takes a sandbox's webhooks and only acknowledges them: the recorder decides what to do."""
+    """An ASGI app that takes a sandbox's webhooks and only acknowledges them: the recorder decides what to do.
+
+    Who asks what to do with a dialled call is told to connect it to :attr:`stream`.
+    """
 
     def __init__(self, provider: Provider, base: str) -> None:
         self.provider, self.base = provider, base
+        media = f"{base.replace('http', 'ws')}/media"
+        place, ticket = provider.ticket_place, "kit-ticket"
+        url = {TicketPlace.PATH: f"{media}/{ticket}", TicketPlace.QUERY: f"{media}?ticket={ticket}"}.get(place, media)
+        self.stream = StreamTarget(url=url, ticket=ticket)
         self.incoming: asyncio.Queue[IncomingCall] = asyncio.Queue()
         self.recordings: asyncio.Queue[str] = asyncio.Queue()
         self.answered: dict[str, asyncio.Event] = {}
@@ -179,8 +187,13 @@ class WebhookReceiver:
                 self.answered.setdefault(event.call_id, asyncio.Event()).set()
             if isinstance(event, RecordingProgress) and event.status == "completed":
                 self.recordings.put_nowait(event.recording_id or "")
-            leave = self.provider.leave_ringing if isinstance(event, IncomingCall) else self.provider.acknowledge
-            reply = leave(event)  # type: ignore[arg-type]
+            if isinstance(event, InstructionsRequested):
+                stream = self.stream if event.purpose is InstructionsFor.ANSWERED else None
+                reply = await self.provider.instruct(event, event.call, stream)
+            elif isinstance(event, IncomingCall):
+                reply = self.provider.leave_ringing(event)
+            else:
+                reply = self.provider.acknowledge(event)
             await Response(reply.body, reply.status, media_type=reply.content_type)(scope, receive, send)
 
 
@@ -221,7 +234,7 @@ async def record_sandbox(carrier: str, folder: Path) -> list[str]:
         request = DialRequest(
             from_=ours,
             to=theirs,
-            stream=StreamTarget(url=f"{receiver.base.replace('http', 'ws')}/media/kit-ticket"),
+            stream=receiver.stream,
             status_url=f"{url}?ref=0123456789abcdef",
             reference="0123456789abcdef",
             timeout=20,

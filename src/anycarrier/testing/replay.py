@@ -127,13 +127,18 @@ def broken(failure: type[httpx.TransportError]) -> FakeTransport:
 async def provider_over(
     transport: FakeTransport, provider: type[Provider], credential: Credential
 ) -> AsyncIterator[Provider]:
-    """A provider of that class whose REST requests go over ``transport``."""
+    """A provider of that class whose REST requests go over ``transport``, and which has logged in before."""
     async with httpx.AsyncClient(transport=transport) as http:
         made = provider(credential, http)
+        made.log_in = logged_in  # type: ignore[method-assign]
         try:
             yield made
         finally:
             await made.aclose()
+
+
+async def logged_in(operation: str) -> None:
+    """In place of :meth:`Provider.log_in`: no token is fetched, and none is sent."""
 
 
 # --- which request is which ------------------------------------------------------------------------------------------

@@ -80,6 +80,8 @@ class WebhookChecks(Kit):
             assert not any(value in shown for value in added if len(value) > 16), "the refusal shows what would pass"
 
     def test_one_byte_changed_is_refused(self, webhook: Path) -> None:
+        if not self.provider.signs_webhooks:
+            pytest.skip("capability: this carrier logs in to our URL, and signs nothing of what it says")
         for forged in tampered(self.sign(load_webhook(webhook).request)):
             with pytest.raises(SignatureInvalid):
                 self.make().verify(forged)
