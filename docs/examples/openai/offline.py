@@ -25,6 +25,8 @@ GREETING, ANSWER, ONE_MOMENT = (bytes(first + n % 16 for n in range(8000)) for f
 VOICE, SILENCE = b"\x10\x90" * 2400, b"\x7e" * 4000
 IN_BUFFER = 3 * 160
 """Bytes that may still be in the telephone's buffer, sent but not played, when the agent hangs up: three packets."""
+PAUSE = 0.5
+"""Seconds that a busy machine may stop this program for: the telephone plays on, and the news of it comes late."""
 
 
 async def respond(model):
@@ -88,7 +90,7 @@ async def main(carrier):
             heard = in_ear(caller, GREETING)
             print(f"{carrier}: heard {heard:.2f} s of the greeting, {end / 1000:.2f} s by the model's record;", end=" ")
             print(f"{in_ear(caller, ANSWER):.2f} s of 1.00 of the answer; {call.reason}")
-            good = abs(heard - end / 1000) < 0.06 and was_said(caller, ANSWER) and not model.refused
+            good = -0.06 < heard - end / 1000 < PAUSE and was_said(caller, ANSWER) and not model.refused
             good = good and call.reason is EndReason.AGENT_HANGUP
 
             caller = await sandbox.ring(OURS, THEIRS)

@@ -98,8 +98,8 @@ async def test_a_grammar_gives_its_final_quickly(engine: PocketsphinxEngine, say
 async def test_a_grammars_answer_is_a_whole_sentence_of_it_however_badly_it_is_said(
     engine: PocketsphinxEngine, opened: Callable[[Any], Any]
 ) -> None:
-    """The voices are espeak's: to this recogniser the least clear ones, and one phrase in twelve may be taken for another,
-    as on one of the machines that run this."""
+    """The voices are espeak's: to this recogniser the least clear ones, and one phrase in twelve may be taken for
+    another, as on one of the machines that run this."""
     said = ("that sounds great", "i would like to book an appointment", "friday")
     grammar = "#JSGF V1.0; grammar desk; public <said> = " + " | ".join(said) + ";"
     mouth = opened(EspeakEngine())
