@@ -96,7 +96,7 @@ def main(words: Sequence[str]) -> int:
     except Refused as refusal:
         print(refusal, file=sys.stderr)
         return 1
-    print("Next: ./dev test tests/docs --write-docs, then docs/releasing.md")
+    print("Next: ./dev directory, ./dev test tests/docs --write-docs, then docs/releasing.md")
     return 0
 
 

@@ -151,6 +151,12 @@ def get_provider(name: str) -> type[Provider]:
     return loaded.providers[name][0]
 
 
+def shipper_of(name: str) -> str:
+    """The distribution that brings the provider, and its version: ``anycarrier-acme 0.1.0``."""
+    get_provider(name)
+    return host().providers[name][1]
+
+
 def open_provider(credential: Credential, http: httpx.AsyncClient | None = None) -> Provider:
     """The provider that ``credential`` is for; ``http`` is the shared client."""
     cls = get_provider(credential.provider)

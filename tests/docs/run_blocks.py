@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "contrib/twilio-front/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = {"python", "py"}
 CONSOLE = {"console"}
-NOT_RUN = ("test", "check", "version", "frameworks", "demo frameworks")
+NOT_RUN = ("test", "check", "version", "frameworks", "demo frameworks", "directory")
 """Words of ``./dev`` that would take as long as the tests themselves, or change the checkout."""
 
 

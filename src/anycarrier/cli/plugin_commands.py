@@ -12,8 +12,9 @@ import logging
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, metadata, version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -24,23 +25,64 @@ from anycarrier.cli import Parser, of_the_service
 from anycarrier.errors import ConfigurationError
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 from anycarrier.speech import get_speech_engine, speech_engine_names
+from anycarrier.testing.cassettes import shipped
+from anycarrier.testing.kit_report import KitReport, facts_of, shipped_report
 
 
 def describe(name: str) -> dict[str, Any]:
     """The facts that ``anycarrier providers`` prints about one carrier."""
     provider = get_provider(name)
+    facts = facts_of(name, shipped(name))
+    report, problem = _shipped_report(name)
+    tested = report is not None and (report.wheel, report.version) == (facts.wheel, facts.version)
     return {
         "name": name,
         "title": provider.title,
+        "wheel": facts.wheel,
+        "version": facts.version,
+        "contract": facts.contract,
         "capabilities": sorted(provider.capabilities),
         "credential": sorted(provider.credential_type.model_fields),
         "sandbox": bool(provider.sandbox),
+        "cassettes": dict(report.cassettes if report is not None and tested else facts.cassettes),
+        "maintained_by": _maintainer(facts.wheel),
+        "kit": report and asdict(report),
+        "kit_verdict": problem or (report and _verdict(report, tested)) or "no report in the wheel",
         "module": provider.__module__.partition(".")[0],
     }
 
 
+def _shipped_report(name: str) -> tuple[KitReport | None, str]:
+    """What the conformance kit said, by the wheel's own report; and what is wrong with that report."""
+    try:
+        return shipped_report(name), ""
+    except ConfigurationError as unreadable:
+        return None, str(unreadable)
+
+
+def _verdict(report: KitReport, tested: bool) -> str:
+    """Dated, and of which version where it is not the one installed."""
+    return f"{report.verdict}, {report.date}" + ("" if tested else f", of {report.wheel} {report.version}")
+
+
+def _maintainer(wheel: str) -> str:
+    """Who the wheel says maintains it, or wrote it; "" when it says neither, or there is no wheel."""
+    try:
+        told = metadata(wheel)
+    except (PackageNotFoundError, ValueError):
+        return ""
+    for key in ("Maintainer", "Maintainer-email", "Author", "Author-email"):
+        if value := told[key]:  # None where it is absent
+            return value
+    return ""
+
+
+def _counted(cassettes: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {said}" for said, count in cassettes.items() if count) or "none in the wheel"
+
+
 def providers(argv: list[str]) -> int:
-    """The carriers installed here, what each can do, and the plugins that could not be loaded."""
+    """The carriers installed here, what each can do, what tested it, and the plugins that could not be loaded."""
     parser = Parser(prog="anycarrier providers", description=providers.__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args(argv)
@@ -53,9 +95,14 @@ def providers(argv: list[str]) -> int:
         print("No carrier is installed. Plugins are distributions of their own: docs/quickstart.md says from where")
     for one in found:
         sandbox = "with a sandbox" if one["sandbox"] else "no sandbox"
-        print(f"{one['name']:<12} {one['title']}, from {one['module']}, {sandbox}")
+        wheel = f"{one['wheel']} {one['version']}" if one["wheel"] else one["module"]
+        print(f"{one['name']:<12} {one['title']}, {sandbox}")
+        print(f"{'':<12} from: {wheel}, contract {one['contract']}")
         print(f"{'':<12} credential: {', '.join(one['credential'])}")
         print(f"{'':<12} can also: {', '.join(one['capabilities']) or 'nothing beyond the contract'}")
+        print(f"{'':<12} cassettes: {_counted(one['cassettes'])}")
+        print(f"{'':<12} kit: {one['kit_verdict']}")
+        print(f"{'':<12} maintained by: {one['maintained_by'] or 'the wheel does not say'}")
     for name, reason in broken.items():
         print(f"{name:<12} NOT LOADED: {reason}")
     return 1 if broken else 0

@@ -40,10 +40,15 @@ class Provenance(StrEnum):
     DOCUMENTED = "documented"
 
 
+def package_of(carrier: str) -> Path:
+    """The folder of the package that holds the carrier's plugin; ``UnknownProvider`` when it is not installed."""
+    package = get_provider(carrier).__module__.partition(".")[0]
+    return Path(str(sys.modules[package].__file__)).parent
+
+
 def shipped(carrier: str) -> Path:
     """The folder ``cassettes`` in the package of the carrier's plugin; ``UnknownProvider`` when it is not installed."""
-    package = get_provider(carrier).__module__.partition(".")[0]
-    return Path(str(sys.modules[package].__file__)).parent / "cassettes"
+    return package_of(carrier) / "cassettes"
 
 
 def find(name: str, ending: str, beside: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The pytest plugin of anycarrier[testing]: fixtures, ``--record``, and the cassettes' provenance in the summary.
+"""The pytest plugin of anycarrier[testing]: fixtures, ``--record``, ``--kit-report``, the cassettes' provenance.
 
 Imports nothing more until a test asks for it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="record rest/ cassettes from the carrier itself first: rings a phone, needs ANYCARRIER_LIVE_<CARRIER>",
     )
+    group.addoption(
+        "--kit-report",
+        type=Path,
+        metavar="FILE",
+        help="write what came of the conformance kit as JSON, for docs/directory.md and `anycarrier providers`",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--kit-report")
+    if path is not None and not hasattr(config, "workerinput"):  # xdist's workers only run
+        from anycarrier.testing.kit_results import KitResults
+
+        config.pluginmanager.register(KitResults(config.invocation_params.dir / path), "anycarrier-kit-results")
 
 
 def count_cassettes(config: pytest.Config, carrier: str, counts: Mapping[str, int]) -> None:
@@ -71,6 +86,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             path, line, _ = item.location
             report.outcome = "skipped"
             report.longrepr = (path, line, f"Skipped: not written yet: {failure}")
+    if item.config.getoption("--kit-report") is not None:
+        from anycarrier.testing.kit_results import mark
+
+        mark(item, report)
     return report
 
 

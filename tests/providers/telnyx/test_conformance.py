@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from nacl.signing import SigningKey
 
+from anycarrier.testing.cassettes import shipped
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
 
-CASSETTES = Path(__file__).resolve().parents[3] / "cassettes"
 KEY = SigningKey(b"the conformance kit's own key...")
 
 
@@ -28,7 +27,7 @@ class TestTelnyx(ProviderConformance):
         public_key=base64.b64encode(bytes(KEY.verify_key)).decode(),
         connection_id="1684641123236054244",
     )
-    cassettes = CASSETTES / "telnyx"
+    cassettes = shipped("telnyx")
     error_bodies = {
         401: problem("10009", "Authentication failed"),
         404: problem("10005", "Resource not found"),

@@ -6,19 +6,17 @@ import base64
 import hashlib
 import hmac
 from dataclasses import replace
-from pathlib import Path
 
+from anycarrier.testing.cassettes import shipped
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_twilio import TwilioCredential, TwilioProvider
-
-CASSETTES = Path(__file__).resolve().parents[3] / "cassettes"
 
 
 class TestTwilio(ProviderConformance):
     provider = TwilioProvider
     credential = TwilioCredential(account_sid="AC" + "0" * 32, auth_token="kit-auth-token")
-    cassettes = CASSETTES / "twilio"
+    cassettes = shipped("twilio")
     error_bodies = {
         401: {"code": 20003, "message": "Authenticate", "more_info": "", "status": 401},
         404: {"code": 20404, "message": "The requested resource was not found", "more_info": "", "status": 404},
