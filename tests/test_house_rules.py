@@ -27,8 +27,8 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
-    "redaction errors parsing networks numbers numbering_plan sip"
-    " credentials resampling audio wav webhooks calls call_phases events serializer listener provider"
+    "redaction errors parsing markup refusals networks numbers numbering_plan sip"
+    " credentials resampling audio wav webhooks calls call_phases events serializer listener rest provider"
     " routing hookspecs plugins callbook tickets policy position tap machine_detection audio_output media_stream"
     " session caller_audio paced_voice subscriptions switchboard call_commands call_watch dialling incoming media"
     " held_calls listeners exchange fast speech agent __init__ asgi testing demo cli __main__"
@@ -51,10 +51,10 @@ NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/whe
 
 # Rooms that translate and hold state; their callers own the sockets, the clock and the log.
 PURE = {
-    "networks", "sip", "calls", "call_phases", "events", "serializer", "position", "machine_detection",
-    "agent.protocol", "agent.spoken_items", "speech.turns", "speech.turn_state", "speech.endpointing",
-    "speech.workers.messages", "speech.workers.journal", "speech.sentence_ends", "speech.spoken_text",
-    "speech.spoken_numbers", "speech.spoken_english",
+    "networks", "markup", "refusals", "sip", "calls", "call_phases", "events", "serializer", "position",
+    "machine_detection", "agent.protocol", "agent.spoken_items", "speech.turns", "speech.turn_state",
+    "speech.endpointing", "speech.workers.messages", "speech.workers.journal", "speech.sentence_ends",
+    "speech.spoken_text", "speech.spoken_numbers", "speech.spoken_english",
 }  # fmt: skip
 IMPURE_MODULES = (
     "httpx asyncio anyio socket ssl starlette websockets uvicorn requests aiohttp "
@@ -65,8 +65,8 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 # What plugins may build on: documented in docs/reference.md, and changed only with notice. A package in EXPORTED is
 # public by what it exports, not by its modules.
 PUBLIC = (
-    "__init__ redaction errors parsing networks numbering_plan numbers credentials audio wav webhooks calls events"
-    " serializer listener provider routing hookspecs sip speech agent testing"
+    "__init__ redaction errors parsing markup refusals networks numbering_plan numbers credentials audio wav"
+    " webhooks calls events serializer listener rest provider routing hookspecs sip speech agent testing"
 ).split()
 EXPORTED = ("speech", "speech.workers", "agent")
 

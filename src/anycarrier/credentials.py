@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, runtime_checkable
@@ -77,6 +78,14 @@ class Credential(BaseModel):
                 f"{cls.label(info.field_name)} cannot be right: {problem}. Copy it again from the carrier's console"
             )
         return SecretStr(text) if isinstance(value, SecretStr) else text
+
+    @field_validator("base_url", check_fields=False)
+    @classmethod
+    def is_a_url(cls, url: str | None) -> str | None:
+        """``base_url``, where a credential has that field; its last slash is cut off."""
+        if url is not None and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
+            raise ValueError(f"{cls.label('base_url')} is a URL, like https://api.example.com")
+        return url.rstrip("/") if url else url
 
     @classmethod
     def label(cls, field: str) -> str:

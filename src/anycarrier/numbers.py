@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -25,6 +25,12 @@ def e164(text: str) -> str:
     if not isinstance(text, str) or not E164.fullmatch(text):
         raise InvalidNumber(text)
     return text
+
+
+def normal(text: object) -> str | None:
+    """E.164 of what a carrier writes with or without the plus sign (``14155550100``); None for anything else."""
+    number = f"+{str(text).removeprefix('+')}"
+    return number if E164.fullmatch(number) else None
 
 
 PhoneNumber = Annotated[str, AfterValidator(e164)]
@@ -159,3 +165,24 @@ class SyncResult(BaseModel):
     changed: tuple[str, ...] = ()
     webhook_url: str | None = None
     at: datetime | None = None
+
+    @classmethod
+    def of(
+        cls,
+        changed: Iterable[str],
+        webhook_url: str,
+        *,
+        dry_run: bool = False,
+        note: str = "",
+        at: datetime | None = None,
+    ) -> SyncResult:
+        """``changed`` were written, or would be in a dry run; ``note`` is a sentence for the message's end."""
+        changed = tuple(changed)
+        told = f"{'would write' if dry_run else 'wrote'} {', '.join(changed)}" if changed else "all was right already"
+        message = f"{told}. {note}" if note else told
+        return cls(ok=True, message=message, changed=changed, webhook_url=webhook_url, at=at or datetime.now(UTC))
+
+    @classmethod
+    def failed(cls, why: str, webhook_url: str, *, at: datetime | None = None) -> SyncResult:
+        """Nothing was written."""
+        return cls(ok=False, message=why, webhook_url=webhook_url, at=at or datetime.now(UTC))

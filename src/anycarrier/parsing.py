@@ -7,6 +7,11 @@ A plugin's parser works on JSON that others write. A missing key or a wrong type
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
 from pathlib import PurePath
 from types import TracebackType
 
@@ -108,3 +113,56 @@ def _where(traceback: TracebackType | None) -> str:
             place = f"{file.parent.name}/{file.name} line {traceback.tb_lineno}"
         traceback = traceback.tb_next
     return place
+
+
+# --- the values in a message: None for what is no plausible one ----------------------------------------------------
+
+EARLIEST = 2000
+"""The year; an earlier time in a call is a mistake, and arithmetic on it may fail."""
+
+_DURATION = re.compile(r"PT(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?")
+
+
+def moment(text: object) -> datetime | None:
+    """A time in ISO 8601 or RFC 2822, in UTC; one that names no zone is in UTC already."""
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        read = datetime.fromisoformat(text) if text[:4].isdigit() else parsedate_to_datetime(text)
+        read = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return read if read.year >= EARLIEST else None
+
+
+def seconds(text: object) -> float | None:
+    """A duration: a number of seconds, or ISO 8601's ``PT1M13.5S``."""
+    if isinstance(text, str) and text.startswith("PT") and len(text) > 2 and (found := _DURATION.fullmatch(text)):
+        hours, minutes, rest = (float(part or 0) for part in found.groups())
+        return hours * 3600 + minutes * 60 + rest
+    try:
+        value = float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return value if 0 <= value < 1e9 else None
+
+
+def integer(text: object) -> int | None:
+    """A whole number of at most nine digits, as text or as a number."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text if 0 <= text < 10**9 else None
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9 else None
+
+
+def decimal(text: object) -> Decimal | None:
+    """An amount of money; its sign is kept."""
+    try:
+        amount = Decimal(str(text))
+    except ArithmeticError:
+        return None
+    return amount if amount.is_finite() else None
+
+
+def fingerprint(message: Mapping[str, object]) -> str:
+    """The same 16 characters for the same message: an ``event_id`` where the carrier gives none."""
+    return sha256(repr(sorted(message.items())).encode("utf-8", "replace")).hexdigest()[:16]

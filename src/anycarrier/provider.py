@@ -6,52 +6,36 @@ lines those a carrier may have, where *overriding one is what declares the capab
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from anycarrier.audio import AudioFormat
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
 from anycarrier.credentials import Credential
 from anycarrier.errors import (
     AnycarrierError,
-    AuthenticationFailed,
-    ConfigurationError,
-    InsufficientFunds,
     MalformedMessage,
     NotFound,
-    PermissionDenied,
-    ProviderError,
     ProviderUnavailable,
     RateLimited,
     Replayed,
-    RequestRejected,
-    RequirementsMissing,
     SignatureInvalid,
-    UnreadableResponse,
-    UnsupportedOperation,
 )
 from anycarrier.events import CallEvent, IncomingCall, InstructionsRequested
-from anycarrier.numbers import (
-    AvailableNumber,
-    NumberQuery,
-    NumberRequirement,
-    OwnedNumber,
-    PendingOrder,
-    SyncResult,
-)
-from anycarrier.parsing import READ_FAILURES, explain
-from anycarrier.redaction import redact
+from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult
+from anycarrier.redaction import mask_number
+from anycarrier.rest import RestApi
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 
 if TYPE_CHECKING:
-    import httpx
     from pydantic import BaseModel
 
     from anycarrier.listener import Desk, Listener
-
-T = TypeVar("T")
 
 CONTRACT = 1
 """Version of this contract. A provider written for another one is refused when it is loaded."""
@@ -103,11 +87,8 @@ class TrialPhone(NamedTuple):
     """What to type into the telephone, one line each. They hold its password: they are shown, never logged."""
 
 
-class Provider(ABC):
+class Provider(RestApi, ABC):
     """One carrier, with one credential. Making one does no I/O; every method is safe to call concurrently."""
-
-    name: ClassVar[str]
-    """What credentials, URLs and users call the carrier: lower case, ``a-z0-9_-``."""
 
     credential_type: ClassVar[type[Credential]]
 
@@ -116,14 +97,8 @@ class Provider(ABC):
     title: ClassVar[str] = ""
     """How the carrier writes its own name; for people."""
 
-    base_url: ClassVar[str] = ""
-    """Root of the carrier's REST API; :meth:`request` joins paths to it. A credential field ``base_url`` wins."""
-
     sandbox: ClassVar[str] = ""
     """``module:Class`` of the carrier's sandbox, imported only when asked for; empty when it ships none."""
-
-    timeout: ClassVar[float] = 15.0
-    """Seconds for any one request."""
 
     answers_in_reply: ClassVar[bool] = True
     """True when instructions travel in the webhook's reply. False: webhooks are acknowledged at once, and
@@ -165,6 +140,9 @@ class Provider(ABC):
     ticket_place: ClassVar[TicketPlace] = TicketPlace.PATH
     """Where this carrier's media sockets bring the ticket; :class:`StreamTarget` is made accordingly."""
 
+    order_poll: ClassVar[float] = 1.0
+    """Seconds between two looks at an order of a number (:meth:`wait_for_order`)."""
+
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
 
     call_facts: Callable[[str], Awaitable[Mapping[str, str]]] | None = None
@@ -173,11 +151,6 @@ class Provider(ABC):
     desk: Desk | None = None
     """Set by the exchange for carriers that listen, also before there is a listener: what listeners share, and the
     operator's settings, for :meth:`check_credential` say. None outside of an exchange."""
-
-    def __init__(self, credential: Credential, http: httpx.AsyncClient | None = None) -> None:
-        """``http`` is the shared client; without one, a client of its own is made on first use."""
-        self.credential = credential
-        self._http = http
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -361,185 +334,59 @@ class Provider(ABC):
             return WebhookReply(status=400, body=b"unreadable")
         return WebhookReply(status=500, body=b"not handled")
 
-    # --- helpers for authors --------------------------------------------------------------------------------------
+    # --- helpers for authors; those for its REST API are in anycarrier.rest -------------------------------------
 
     def supports(self, capability: Capability) -> bool:
         """True when this carrier's plugin can do it."""
         return capability in self.capabilities
 
-    def unsupported(self, operation: str, detail: str = "") -> UnsupportedOperation:
-        """The error to raise for what the carrier cannot be asked."""
-        return UnsupportedOperation(self.name, operation, detail)
-
     async def facts(self, call_id: str) -> Mapping[str, str]:
         """What this provider has kept with the call (``Call.facts``), from whichever process; empty when nothing."""
         return await self.call_facts(call_id) if self.call_facts is not None else {}
 
-    def auth(self) -> httpx.Auth | tuple[str, str] | None:
-        """Login for :meth:`request`: an httpx auth or a (user, password) pair. Default: none."""
-        return None
+    def refuse_fields(self, operation: str, request: BaseModel, /, **why: str) -> None:
+        """``UnsupportedOperation`` if one of these fields is set, with the reason given for it.
 
-    def headers(self) -> Mapping[str, str]:
-        """Headers :meth:`request` sends along, e.g. a bearer token. Default: none."""
-        return {}
-
-    async def log_in(self, operation: str) -> None:
-        """Have ready what :meth:`headers` sends, where that is a token which is fetched first. :meth:`request` awaits
-        this before each request. Keep the token until shortly before it expires, and let one task at a time fetch it.
-
-        What fails here is an error of ``operation``. Where nothing came back, nothing of ``operation`` itself was sent:
-        raise ``ProviderUnavailable(..., sent=False)``. Default: nothing.
+        ``self.refuse_fields("dial", request, record="acme does not record", headers="acme sends no headers")``.
         """
+        for name, reason in why.items():
+            if getattr(request, name) != type(request).model_fields[name].get_default(call_default_factory=True):
+                raise self.unsupported(operation, reason)
 
-    def error_detail(self, body: Any) -> tuple[str | None, str]:
-        """The carrier's (code, text) out of a decoded error body; override for the carrier's own shape."""
-        if isinstance(body, Mapping):
-            code = body.get("code")
-            text = body.get("message") or body.get("detail") or body.get("error") or ""
-            return (str(code) if code is not None else None), str(text)
-        return None, str(body)
+    def require_format(self, operation: str, stream: StreamTarget, *formats: AudioFormat) -> None:
+        """``UnsupportedOperation`` unless ``stream`` is in one of these formats."""
+        if stream.format not in formats:
+            able = " or ".join(f"{each.encoding} at {each.rate} Hz" for each in formats)
+            asked = f"streams of {stream.format.encoding} at {stream.format.rate} Hz"
+            raise self.unsupported(operation, f"{self.name} has {able}, no {asked}")
 
-    error_types: ClassVar[Mapping[str, type[ProviderError]]] = {}
-    """Carrier code -> the error it means, where the HTTP status alone does not tell."""
+    def not_held(self, operation: str, number: str) -> NotFound:
+        """The error for a number that the account does not hold."""
+        return NotFound(self.name, operation, f"the account does not hold {mask_number(number)}")
 
-    requirement_codes: ClassVar[Mapping[str, NumberRequirement]] = {}
-    """Carrier code -> what a regulated number lacks; such a refusal is ``RequirementsMissing``."""
-
-    def error(
+    async def wait_for_order(
         self,
-        operation: str,
-        status: int | None,
-        *,
-        code: str | None = None,
-        message: str = "",
-        headers: Mapping[str, str] | None = None,
-        kind: type[ProviderError] | None = None,
-        next_step: str | None = None,
-    ) -> ProviderError:
-        """The typed error for a carrier's answer; overrides that know more give ``kind`` and ``next_step``."""
-        message = redact(message, self.credential.secrets())
-        lacking = self.requirement_codes.get(code or "")
-        kind = kind or self.error_types.get(code or "") or (RequirementsMissing if lacking else None)
-        kind = kind or _BY_STATUS.get(status or 0)
-        if kind is None:
-            kind = ProviderUnavailable if status is None or status >= 500 else RequestRejected
-        told: dict[str, Any] = {"status": status, "code": code, "next_step": next_step}
-        if issubclass(kind, RateLimited):
-            told["retry_after"] = self.retry_after(headers or {})
-        if issubclass(kind, RequirementsMissing) and lacking:
-            told["requirements"] = [lacking]
-        return kind(self.name, operation, message, **told)
+        order: PendingOrder,
+        timeout: float,
+        look: Callable[[str], Awaitable[OwnedNumber | PendingOrder]] | None = None,
+    ) -> OwnedNumber | PendingOrder:
+        """``order`` once it is fulfilled, or as it stands after ``timeout`` seconds.
 
-    def unanswered(self, operation: str, failure: Exception) -> NoReturn:
-        """Raise the typed error for a request that got no answer; ``failure`` is what ``httpx`` raised over it.
-
-        ``ValueError``: the request could not be written.
+        ``look`` asks for it by its id, and raises where it has failed; by default :meth:`fetch_order`. It is asked at
+        once, and then every :attr:`order_poll` seconds. The order stands even if a question about it fails.
         """
-        import httpx
-
-        # h11 looks at the headers before it writes the first byte; its other complaints come later.
-        illegal = isinstance(failure, httpx.LocalProtocolError) and str(failure).startswith("Illegal header")
-        if illegal or isinstance(failure, ValueError | httpx.InvalidURL | httpx.UnsupportedProtocol):
-            raise ConfigurationError(
-                f"{self.name} {operation} was not sent: the request cannot be written ({type(failure).__name__}). "
-                "Check the credential: a key, an id or base_url holds characters that do not belong there"
-            ) from None  # what it would quote is whole headers, keys and all
-        words = f"{type(failure).__name__}: {redact(str(failure), self.credential.secrets())}".rstrip(": ")
-        # https://www.python-httpx.org/exceptions/: these come before the request is handed to a connection.
-        if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
-            raise ProviderUnavailable(self.name, operation, words, sent=False) from failure
-        raise self.error(operation, None, message=words) from failure
-
-    def retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """Seconds to wait that a 429 names, None when it names none."""
-        try:
-            return max(0.0, float(headers.get("retry-after", "")))
-        except ValueError:
-            return None
-
-    @property
-    def http(self) -> httpx.AsyncClient:
-        """The shared HTTP client: one pool, one timeout policy, no retries."""
-        if self._http is None:
-            import httpx
-
-            self._http = httpx.AsyncClient(timeout=self.timeout)
-        return self._http
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        operation: str,
-        json: Any = None,
-        data: Mapping[str, Any] | None = None,
-        params: Any = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """One request to the carrier's REST API, one typed error if it fails, never a retry.
-
-        ``extra`` is merged last into whichever of ``json``, ``data``, ``params`` is given. None for an empty body.
-        """
-        import httpx
-
-        if extra:
-            if json is not None:
-                json = {**json, **extra}
-            elif data is not None:
-                data = {**data, **extra}
-            else:
-                params = {**(params or {}), **extra}
-        await self.log_in(operation)
-        root = getattr(self.credential, "base_url", None) or self.base_url
-        sent: dict[str, Any] = {"json": json, "data": data, "params": params, "timeout": self.timeout}
-        try:
-            response = await self.http.request(
-                method, root + path, headers=dict(self.headers()), auth=self.auth(), **sent
-            )
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
-            self.unanswered(operation, failure)
-        return self.read(response, operation)
-
-    async def ask(self, into: Callable[[Any], T], method: str, path: str, *, operation: str, **request: Any) -> T:
-        """:meth:`request`, with the answer read by ``into``; ``UnreadableResponse`` names the field it failed on."""
-        body = await self.request(method, path, operation=operation, **request)
-        try:
-            return into(body)
-        except READ_FAILURES as failure:
-            # Not chained: a validation error quotes what it read. The first frame of the traceback is this one.
-            trace = failure.__traceback__.tb_next if failure.__traceback__ is not None else None
-            problem = f"the body has another shape than expected: {explain(failure, trace)}"
-            advice = None if operation == "dial" else UNEXPECTED.format(provider=self.name)
-            raise UnreadableResponse(self.name, operation, problem, next_step=advice) from None
-
-    def read(self, response: httpx.Response, operation: str) -> Any:
-        """The JSON of a carrier's answer, or the typed error it stands for."""
-        body: Any = None
-        readable = True
-        if response.content:
-            try:
-                body = response.json()
-            except (ValueError, RecursionError):
-                readable = False
-        if response.status_code >= 400:
-            code, text = self.error_detail(body) if readable and body is not None else (None, response.text[:400])
-            raise self.error(operation, response.status_code, code=code, message=text, headers=response.headers)
-        if not readable:
-            raise UnreadableResponse(self.name, operation, "the body is not JSON", status=response.status_code)
-        return body
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        while True:
+            with suppress(ProviderUnavailable, RateLimited):
+                found = await (look or self.fetch_order)(order.id)
+                if isinstance(found, OwnedNumber):
+                    return found
+                order = found
+            wait = min(self.order_poll, deadline - clock())
+            if wait <= 0:
+                return order
+            await asyncio.sleep(wait)
 
     async def aclose(self) -> None:
         """Let go of what the provider holds; the shared client is its owner's to close."""
-
-
-UNEXPECTED = "The {provider} plugin expects another answer: report this to its author, or correct the plugin."
-"""The next step where the carrier answered, and the plugin could not read it."""
-
-_BY_STATUS: Mapping[int, type[ProviderError]] = {
-    401: AuthenticationFailed,
-    402: InsufficientFunds,
-    403: PermissionDenied,
-    404: NotFound,
-    429: RateLimited,
-}

@@ -26,6 +26,7 @@ from anycarrier import plugins
 from anycarrier.callbook import OnceStore
 from anycarrier.errors import ConfigurationError, PluginError, TicketRefused, UnknownProvider
 from anycarrier.provider import TicketPlace
+from anycarrier.webhooks import basic_login
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -150,9 +151,4 @@ def _authorized(headers: Mapping[str, str]) -> str:
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return text.strip()
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(text, validate=True).decode().partition(":")[2]
-        except ValueError:
-            return ""
-    return ""
+    return basic_login(headers.get("authorization", ""))[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from anycarrier.errors import MalformedMessage
+from anycarrier.errors import MalformedMessage, SignatureInvalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,15 @@ class WebhookRequest:
     def header(self, name: str) -> str | None:
         """The header's value by lower-case name, None when it was not sent."""
         return self.headers.get(name.lower())
+
+    def basic_login(self) -> tuple[str, str]:
+        """User and password of ``Authorization: Basic``; both "" when there is none."""
+        return basic_login(self.header("authorization") or "")
+
+    def bearer(self) -> str:
+        """The token of ``Authorization: Bearer``; "" when there is none."""
+        scheme, _, token = (self.header("authorization") or "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
 
     def form(self) -> dict[str, str]:
         """The posted form, or the query of a GET. Blank values are kept; of a repeated key the last wins."""
@@ -58,6 +69,30 @@ class WebhookRequest:
         if not isinstance(value, dict):
             raise MalformedMessage("body is not a JSON object", self.body)
         return value
+
+
+def basic_login(authorization: str) -> tuple[str, str]:
+    """User and password of an ``Authorization`` header; both "" for what is no basic one."""
+    scheme, _, given = authorization.partition(" ")
+    try:
+        user, _, password = base64.b64decode(given.strip(), validate=True).decode().partition(":")
+    except ValueError:  # no base64, no ASCII, no UTF-8
+        return "", ""
+    return (user, password) if scheme.lower() == "basic" else ("", "")
+
+
+def require_login(request: WebhookRequest, user: str | None, password: str | None) -> None:
+    """For a carrier that signs nothing: return if ``request`` has this basic login, else raise ``SignatureInvalid``.
+
+    Both are compared in constant time, and without one of them configured all requests are refused. The login vouches
+    for the sender only: it covers neither body nor URL, so who learns it can say anything.
+    """
+    if not user or not password:
+        raise SignatureInvalid("no login to check the webhook with: set it in the credential")
+    given = request.basic_login()
+    fits = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, (user, password), strict=True)]
+    if not all(fits):
+        raise SignatureInvalid("the webhook's login is missing or wrong: the carrier must be given the credential's")
 
 
 @lru_cache(maxsize=8)  # one form is read by the signature check, by the parser, and by whoever else looks

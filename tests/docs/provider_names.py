@@ -16,9 +16,12 @@ from anycarrier import (
     credentials,
     events,
     listener,
+    markup,
     numbers,
     parsing,
     provider,
+    refusals,
+    rest,
     serializer,
     sip,
     webhooks,
@@ -36,17 +39,20 @@ description says what it does.
 
 PARTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("The contract", provider, "Provider Capability TicketPlace TrialPhone"),
+    ("Its REST API", rest, "RestApi given"),
+    ("Its refusals", refusals, "Meaning"),
+    ("XML", markup, "element document Markup fits_xml read_xml texts"),
     ("Calls", calls, "Call CallStatus EndReason Direction Price TransferStatus DialRequest MachineDetection"
                      " StreamTarget reason_of_sip"),
     ("Events", events, ""),
     ("Numbers", numbers, "NumberQuery NumberType NumberFeature AvailableNumber NumberRequirement OwnedNumber"
-                         " PendingOrder SyncResult e164 country_of"),
+                         " PendingOrder SyncResult e164 normal country_of"),
     ("Credentials", credentials, "Credential trimmed"),
-    ("Webhooks", webhooks, "WebhookRequest WebhookReply"),
+    ("Webhooks", webhooks, "WebhookRequest WebhookReply require_login basic_login"),
     ("Media frames", serializer, "MediaSerializer"),
     ("Audio", audio, "AudioFormat silence pcmu_to_pcm16 pcm16_to_pcmu pcma_to_pcm16 pcm16_to_pcma pcmu_to_pcma"
                      " pcma_to_pcmu swap16 Transcoder dtmf_tones"),
-    ("Reading messages", parsing, "reading unreadable explain"),
+    ("Reading messages", parsing, "reading unreadable explain moment seconds integer decimal fingerprint"),
     ("SIP addresses and headers", sip, "is_sip destination host_name headers_of checked_headers"),
     ("Sockets of your own", listener, "Listener OperatedListener Desk MediaTransport PushTransport"),
     ("The conformance kit", kit, "Kit"),

@@ -5,10 +5,8 @@ https://www.twilio.com/docs/api/errors lists all codes; these are the ones an ex
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from xml.sax.saxutils import unescape
 
 from anycarrier.errors import (
     AuthenticationFailed,
@@ -78,11 +76,3 @@ def meaning(code: str | None, status: int | None) -> Meaning | None:
         # The same code for an account whose login is good and whose rights are not.
         return Meaning(PermissionDenied)
     return MEANINGS.get(code or "")
-
-
-def xml_error(text: str) -> tuple[str | None, str]:
-    """(code, words) of an error document in XML, which paths without ``.json`` get; other text as it is."""
-    if "<RestException>" not in text:
-        return None, text
-    found = dict(re.findall(r"<(Code|Message)>([^<]*)", text))
-    return found.get("Code") or None, unescape(found.get("Message", ""))

@@ -33,7 +33,7 @@ from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_twilio import call_status, commands, numbers, signature, wire
 from anycarrier_twilio.credential import TwilioCredential
-from anycarrier_twilio.errors import ALREADY_OVER, MEANINGS, meaning, xml_error
+from anycarrier_twilio.errors import ALREADY_OVER, MEANINGS, meaning
 from anycarrier_twilio.frames import TwilioSerializer
 
 T = TypeVar("T")
@@ -236,14 +236,6 @@ class TwilioProvider(Provider):
 
     # --- errors -------------------------------------------------------------------------------------------------
 
-    def error_detail(self, body: Any) -> tuple[str | None, str]:
-        """Twilio's ``code`` and ``message``; newer services put the text in ``title`` and ``detail``."""
-        if not isinstance(body, Mapping):
-            return None, str(body)[:200]
-        code = body.get("code")
-        text = body.get("message") or ": ".join(str(body[k]) for k in ("title", "detail") if body.get(k))
-        return (str(code) if code else None), str(text)
-
     def error(
         self,
         operation: str,
@@ -255,8 +247,6 @@ class TwilioProvider(Provider):
         kind: type[ProviderError] | None = None,
         next_step: str | None = None,
     ) -> ProviderError:
-        if code is None:
-            code, message = xml_error(message)
         found = meaning(code, status)
         kind, next_step = found or (None, None)
         return super().error(

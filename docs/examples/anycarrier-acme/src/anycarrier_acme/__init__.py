@@ -20,6 +20,7 @@ from anycarrier.hookspecs import hookimpl
 from anycarrier.numbers import AvailableNumber, NumberQuery
 from anycarrier.parsing import READ_FAILURES, reading, unreadable
 from anycarrier.provider import Provider
+from anycarrier.rest import given
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 
@@ -123,30 +124,24 @@ class AcmeProvider(Provider):
         return AcmeSerializer()
 
     async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
-        if query.locality or query.region:
-            raise self.unsupported("search_numbers", "acme knows area codes, not places")
+        no_places = "acme knows area codes, not places"
+        self.refuse_fields("search_numbers", query, locality=no_places, region=no_places)
         params = {
             "country": query.country,
             "type": query.type,
             "features": list(query.features),
+            "area_code": query.area_code,
+            "contains": query.contains,
             "limit": query.limit,
             "page": query.page,
         }
-        if query.area_code:
-            params["area_code"] = query.area_code
-        if query.contains:
-            params["contains"] = query.contains
         return await self.ask(
-            read_offers, "GET", "/numbers", operation="search_numbers", params=params, extra=query.extra
+            read_offers, "GET", "/numbers", operation="search_numbers", params=given(params), extra=query.extra
         )
 
     async def dial(self, request: DialRequest) -> Call:
-        if request.record:
-            raise self.unsupported("dial", "acme does not record")
-        if request.stream.format != PCMU_8K:
-            raise self.unsupported("dial", "acme streams mu-law only")
-        if request.headers:
-            raise self.unsupported("dial", "acme sends no headers")
+        self.refuse_fields("dial", request, record="acme does not record", headers="acme sends no headers")
+        self.require_format("dial", request.stream, PCMU_8K)
         body = {
             "from": request.from_,
             "to": request.to,
