@@ -125,7 +125,7 @@ async def record_operations(
     if spend and can(Capability.TRANSFER):
         again = await cassettes.provider.dial(request.model_copy(update={"reference": "fedcba9876543210"}))
         await answered(again)
-        await cassettes.record("transfer", lambda p: p.transfer(again.id, request.to))
+        await cassettes.record("transfer", lambda p: p.transfer(again.id, request.to, status_url=request.status_url))
         await cassettes.provider.hang_up(again.id)
     if incoming is not None:
         event = await incoming()

@@ -163,7 +163,7 @@ CHECKS: Mapping[Capability, Check] = {
     Capability.FORWARD: Check(
         lambda kit, p: p.forward(kit.incoming_or_made_up(Capability.FORWARD), THEIRS), WebhookReply, in_reply=True
     ),
-    Capability.TRANSFER: Check(lambda kit, p: p.transfer(CALL_ID, THEIRS), type(None)),
+    Capability.TRANSFER: Check(lambda kit, p: p.transfer(CALL_ID, THEIRS, status_url=kit.status_url), type(None)),
     Capability.INSTRUCT: Check(_instruct, WebhookReply, in_reply=True),
     Capability.SEND_DIGITS: Check(lambda kit, p: p.send_digits(CALL_ID, "12#"), type(None)),
     Capability.START_RECORDING: Check(lambda kit, p: p.start_recording(CALL_ID, status_url=kit.url), str),

@@ -99,6 +99,11 @@ class Kit:
         return self.provider.name
 
     @property
+    def status_url(self) -> str:
+        """Where the carrier posts about the kit's call."""
+        return f"https://voice.example.com/{self.name}/kit?ref=0123456789abcdef"
+
+    @property
     def stream(self) -> StreamTarget:
         """Where the audio of the kit's calls goes."""
         return STREAMS[self.provider.ticket_place]
@@ -208,7 +213,7 @@ class Kit:
             "from_": OURS,
             "to": THEIRS,
             "stream": self.stream,
-            "status_url": f"https://voice.example.com/{self.name}/kit?ref=0123456789abcdef",
+            "status_url": self.status_url,
             "reference": "0123456789abcdef",
             "timeout": 20,
         }

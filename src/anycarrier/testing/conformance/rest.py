@@ -323,11 +323,11 @@ class RequestOptionChecks(Kit):
         self.skip_without_rest()
 
         async def plain(provider: Provider) -> object:
-            await provider.transfer(CALL_ID, THEIRS)
+            await provider.transfer(CALL_ID, THEIRS, status_url=self.status_url)
             return None
 
         async def changed(provider: Provider) -> object:
-            await provider.transfer(CALL_ID, THEIRS, **TRANSFER_OPTIONS[transfer_option])
+            await provider.transfer(CALL_ID, THEIRS, status_url=self.status_url, **TRANSFER_OPTIONS[transfer_option])
             return None
 
         self.sent_or_refused("transfer", transfer_option, plain, changed)
