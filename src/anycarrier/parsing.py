@@ -154,6 +154,12 @@ def integer(text: object) -> int | None:
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
+def sip_code(text: object) -> int | None:
+    """A SIP status code, 100 to 699."""
+    code = integer(text)
+    return code if code is not None and 100 <= code < 700 else None
+
+
 def decimal(text: object) -> Decimal | None:
     """An amount of money; its sign is kept."""
     try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -36,21 +35,6 @@ class Meaning(NamedTuple):
 
     error: type[ProviderError] | None
     next_step: str | None = None
-
-
-def meaning(
-    types: Mapping[str, type[ProviderError] | Meaning],
-    patterns: Sequence[tuple[str, type[ProviderError] | Meaning]],
-    status: int | None,
-    code: str | None,
-    message: str,
-    kind: type[ProviderError] | None = None,
-) -> Meaning:
-    """What a refusal means by a carrier's tables; ``kind`` where that is known already."""
-    said = f"{status} {code or '-'} {message}"
-    by_words = (each for pattern, each in patterns if re.search(pattern, said, re.IGNORECASE | re.DOTALL))
-    meant = kind or next(by_words, None) or types.get(code or "")
-    return meant if isinstance(meant, Meaning) else Meaning(meant)
 
 
 def of_status(status: int | None) -> type[ProviderError]:

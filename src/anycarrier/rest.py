@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import urljoin, urlsplit
 from xml.etree.ElementTree import Element
@@ -33,7 +33,7 @@ from anycarrier.markup import read_xml
 from anycarrier.numbers import NumberRequirement
 from anycarrier.parsing import READ_FAILURES, explain
 from anycarrier.redaction import redact
-from anycarrier.refusals import Meaning, meaning, of_status, read_refusal
+from anycarrier.refusals import Meaning, of_status, read_refusal
 
 if TYPE_CHECKING:
     import httpx
@@ -70,6 +70,9 @@ class RestApi:
     error_words: ClassVar[Sequence[tuple[str, type[ProviderError] | Meaning]]] = ()
     """The same by a pattern in ``STATUS CODE words`` (``-`` for no code): where there are no codes, or one has several
     meanings. The first that is found counts, before :attr:`error_types`; upper and lower case are one."""
+
+    retry_after_headers: ClassVar[Sequence[str]] = ("retry-after",)
+    """Headers in which the carrier says how many seconds to wait; the first one that has a number counts."""
 
     requirement_codes: ClassVar[Mapping[str, NumberRequirement]] = {}
     """Carrier code -> what a regulated number lacks; such a refusal is ``RequirementsMissing``."""
@@ -318,7 +321,7 @@ class RestApi:
         """The typed error for a carrier's answer; overrides that know more give ``kind`` and ``next_step``."""
         message = redact(message, self.credential.secrets())
         lacking = self.requirement_codes.get(code or "")
-        meant = meaning(self.error_types, self.error_words, status, code, message, kind)
+        meant = Meaning(kind) if kind else self.meaning(status, code, message)
         kind = meant.error or (RequirementsMissing if lacking else of_status(status))
         told: dict[str, Any] = {"status": status, "code": code, "next_step": next_step or meant.next_step}
         if issubclass(kind, RateLimited):
@@ -326,6 +329,13 @@ class RestApi:
         if issubclass(kind, RequirementsMissing) and lacking:
             told["requirements"] = [lacking]
         return kind(self.name, operation, message, **told)
+
+    def meaning(self, status: int | None, code: str | None, message: str) -> Meaning:
+        """What a refusal means, by the tables; override it where they do not say. ``message`` shows no number."""
+        said = f"{status} {code or '-'} {message}"
+        words = (each for pattern, each in self.error_words if re.search(pattern, said, re.IGNORECASE | re.DOTALL))
+        meant = next(words, None) or self.error_types.get(code or "")
+        return meant if isinstance(meant, Meaning) else Meaning(meant)
 
     @contextmanager
     def tolerating(self, *those: int | str) -> Iterator[None]:
@@ -361,10 +371,10 @@ class RestApi:
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         """Seconds to wait that a 429 names, None when it names none."""
-        try:
-            return max(0.0, float(headers.get("retry-after", "")))
-        except ValueError:
-            return None
+        for name in self.retry_after_headers:
+            with suppress(ValueError):
+                return max(0.0, float(headers.get(name, "")))
+        return None
 
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:~=@-]{0,255}")

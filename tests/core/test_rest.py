@@ -38,7 +38,7 @@ from anycarrier.numbers import (
     SyncResult,
     normal,
 )
-from anycarrier.parsing import decimal, fingerprint, integer, moment, seconds
+from anycarrier.parsing import decimal, fingerprint, integer, moment, seconds, sip_code
 from anycarrier.provider import Provider
 from anycarrier.refusals import Meaning
 from anycarrier.rest import MOST_PAGES, given
@@ -147,6 +147,27 @@ async def test_a_table_of_meanings_says_what_to_do() -> None:
 def test_an_override_that_names_the_kind_does_not_get_the_next_step_of_another() -> None:
     error = saying().error("look", 400, code="8", kind=NumberRejected)
     assert (type(error), error.next_step) == (NumberRejected, NumberRejected.next_step)
+
+
+async def test_a_carrier_may_judge_a_refusal_itself_and_name_its_own_headers() -> None:
+    class Judging(BrookProvider):
+        retry_after_headers = ("x-reset", "retry-after")
+
+        def meaning(self, status: int | None, code: str | None, message: str) -> Meaning:
+            return Meaning(RateLimited, "Wait.") if status == 418 else super().meaning(status, code, message)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        status = int(request.url.path[-3:])
+        headers = {"x-reset": "soon" if status == 429 else "3", "retry-after": "5"}
+        body = {"code": 8 if status == 400 else None, "message": f"no {NUMBER}"}
+        return httpx.Response(status, json=body, headers=headers)
+
+    for status, wait in ((418, 3), (429, 5)):
+        with pytest.raises(RateLimited) as caught:
+            await brook(answer, Judging).request("GET", f"/{status}", operation="look")
+        assert (caught.value.retry_after, NUMBER in str(caught.value)) == (wait, False)
+    with pytest.raises(PermissionDenied):
+        await brook(answer, Judging).request("GET", "/400", operation="look")
 
 
 async def test_a_refusal_in_xml_is_read_by_every_carrier() -> None:
@@ -456,6 +477,7 @@ def test_durations_counts_and_amounts() -> None:
     assert [seconds(x) for x in ("", None, "-1", "nan", "inf", "PT", "x", 10**400, "PT1D")] == [None] * 9
     assert [integer(x) for x in ("7", 7, 0)] == [7, 7, 0]
     assert [integer(x) for x in ("", None, "-1", "1.5", "٣", True, "1" * 10, -1, 10**9)] == [None] * 9
+    assert [sip_code(x) for x in ("486", 486, "unspecified", True, 0, 700, 99)] == [486, 486] + [None] * 5
     assert [decimal(x) for x in ("-0.0085", 2)] == [Decimal("-0.0085"), Decimal(2)]
     assert [decimal(x) for x in ("", None, "NaN", "inf", "x")] == [None] * 5
 

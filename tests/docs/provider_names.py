@@ -52,7 +52,7 @@ PARTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("Media frames", serializer, "MediaSerializer"),
     ("Audio", audio, "AudioFormat silence pcmu_to_pcm16 pcm16_to_pcmu pcma_to_pcm16 pcm16_to_pcma pcmu_to_pcma"
                      " pcma_to_pcmu swap16 Transcoder dtmf_tones"),
-    ("Reading messages", parsing, "reading unreadable explain moment seconds integer decimal fingerprint"),
+    ("Reading messages", parsing, "reading unreadable explain moment seconds integer sip_code decimal fingerprint"),
     ("SIP addresses and headers", sip, "is_sip destination host_name headers_of checked_headers"),
     ("Sockets of your own", listener, "Listener OperatedListener Desk MediaTransport PushTransport"),
     ("The conformance kit", kit, "Kit"),
