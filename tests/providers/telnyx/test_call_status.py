@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anycarrier.calls import Direction, EndReason
-from anycarrier_telnyx.call_status import end_reason, sip_code
+from anycarrier_telnyx.wire import end_reason, sip_code
 
 R = EndReason
 IN, OUT = Direction.INBOUND, Direction.OUTBOUND

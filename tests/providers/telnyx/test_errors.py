@@ -19,7 +19,6 @@ from anycarrier.errors import (
     RateLimited,
     RequestRejected,
 )
-from anycarrier_telnyx.errors import read_errors
 from shared_documents import shared_path
 
 DIGITS = "POST /calls/v3:x/actions/send_dtmf"
@@ -122,24 +121,23 @@ async def test_a_rate_limit_tells_how_long_to_wait(telnyx, carrier, headers, wai
     ("body", "code", "words"),
     [
         ({"errors": {"detail": "Bad Request"}}, None, "Bad Request"),
-        ({"errors": [{"code": 10015, "title": "A"}, {"code": "2", "title": "B"}, "odd"]}, "10015", "A; B"),
+        ({"errors": [{"code": 10015, "title": "A"}, {"code": "2", "title": "B"}, "odd"]}, "10015", "A; B; odd"),
         ({"errors": "none"}, None, ""),
         ({"errors": [{}]}, None, ""),
-        ([], None, ""),
-        ("text", None, ""),
-        (None, None, ""),
+        ([], None, "[]"),
+        ("text", None, "text"),
     ],
 )
-def test_every_form_of_error_body_is_read(body, code, words):
-    assert read_errors(body) == (code, words)
+def test_every_form_of_error_body_is_read(telnyx, body, code, words):
+    assert telnyx.error_detail(body) == (code, words)
 
 
 @pytest.mark.parametrize(
     ("file", "code"), [("authentication_failed.json", "10009"), ("call_already_ended.json", "90018")]
 )
-def test_captured_refusals_are_read(file, code):
+def test_captured_refusals_are_read(telnyx, file, code):
     capture = json.loads(shared_path("recordings", "telnyx", "errors", file).read_text())
-    found, words = read_errors(capture["body"])
+    found, words = telnyx.error_detail(capture["body"])
     assert found == code
     assert words
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anycarrier.audio import L16_16K, PCMA_8K, PCMU_8K, AudioFormat
+from anycarrier.audio import L16_16K, PCMA_8K, PCMU_8K, SILENCE, AudioFormat
 from anycarrier.errors import MalformedMessage, StreamNotOpen
 from anycarrier.events import (
     AudioReceived,
@@ -22,8 +22,8 @@ from anycarrier.events import (
     UnknownEvent,
 )
 from anycarrier_telnyx import TelnyxCredential, TelnyxProvider
-from anycarrier_telnyx.client_state import ClientState
-from anycarrier_telnyx.frames import SILENCE, TelnyxSerializer
+from anycarrier_telnyx.commands import ClientState
+from anycarrier_telnyx.frames import TelnyxSerializer
 from shared_documents import shared_path
 
 CALL = "v3:call-of-the-tests"
@@ -112,7 +112,7 @@ def test_custom_values_travel_in_client_state_and_come_back_with_the_start():
 
 def test_the_codec_asked_for_at_dialling_is_known_again_at_the_start():
     serializer = TelnyxSerializer()
-    serializer.decode(start("L16", 16000, client_state=ClientState(format=L16_16K).encode()))
+    serializer.decode(start("L16", 16000, client_state=ClientState(format="L16/16000").encode()))
     assert serializer.audio_out == L16_16K
     assert sound(serializer.encode_audio(bytes(640))) == [bytes(640)]
 
@@ -348,7 +348,7 @@ def test_a_tail_is_padded_with_the_silence_of_its_codec(format):
     assert serializer.encode_audio(b"\x01\x02") == []
     [last] = sound(serializer.flush())
     assert last[:2] == b"\x01\x02"
-    assert set(last[2:]) == set(SILENCE[format.encoding])
+    assert set(last[2:]) == {SILENCE[format.encoding]}
     assert math.isclose(format.seconds(len(last)), 0.02)
 
 

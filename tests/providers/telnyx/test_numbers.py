@@ -17,7 +17,8 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.numbers import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
-from anycarrier_telnyx.numbers import Inventory, offered, owned, pattern
+from anycarrier_telnyx import TelnyxProvider
+from anycarrier_telnyx.numbers import offered, owned, pattern
 from shared_documents import shared_path
 from virtual_time import virtually
 
@@ -29,7 +30,7 @@ APPLICATION = "1000000000000000001"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(Inventory, "poll_every", 0.001)
+    monkeypatch.setattr(TelnyxProvider, "order_poll", 0.001)
 
 
 def order(status: str, number: str = NUMBER) -> dict[str, object]:
@@ -148,7 +149,7 @@ async def test_buying_waits_for_the_order_to_succeed(telnyx, carrier):
 
 
 def test_an_order_that_takes_longer_comes_back_pending_with_its_id(open_telnyx, carrier, monkeypatch):
-    monkeypatch.setattr(Inventory, "poll_every", 5.0)
+    monkeypatch.setattr(TelnyxProvider, "order_poll", 5.0)
     carrier.on("POST /number_orders", order("pending"))
     carrier.on(f"GET /number_orders/{ORDER}", order("pending"))
     pending = virtually(open_telnyx().buy_number(NUMBER, timeout=60))
@@ -329,7 +330,7 @@ async def test_a_dry_run_says_the_same_and_writes_nothing(open_telnyx, carrier, 
     telnyx = open_telnyx(connection_id=connection)
     result = await telnyx.configure_number(NUMBER, webhook_url=URL, dry_run=True)
     assert result.ok
-    assert result.message.startswith("would set")
+    assert result.message.startswith("would write")
     assert "phone_number.connection_id" in result.changed
     assert {asked.split()[0] for asked in carrier.asked} == {"GET"}
 

@@ -6,55 +6,116 @@ default, ``stream_codec`` is whatever the far end negotiated. Both are therefore
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
+
+from anycarrier.audio import PCMA_8K, PCMU_8K, AudioFormat
 from anycarrier.calls import DialRequest, Direction, MachineDetection, StreamTarget
+from anycarrier.parsing import READ_FAILURES
+from anycarrier.rest import given
 from anycarrier.sip import destination
-from anycarrier_telnyx.client_state import ClientState
 
 RING_SECONDS = (5, 600)
 LIMIT_SECONDS = (30, 14400)
-RATES = (8000, 16000, 22050, 24000, 48000)
+FORMATS = (PCMU_8K, PCMA_8K, *(AudioFormat("L16", rate) for rate in (8000, 16000, 22050, 24000, 48000)))
+RATE = "stream_bidirectional_sampling_rate"
 
 # greeting_end reports the end of every greeting, with or without a beep; detect_beep would say nothing without one.
 DETECTION = {MachineDetection.DETECT: "detect", MachineDetection.WAIT_FOR_BEEP: "greeting_end"}
 
 
+class ClientState(msgspec.Struct, frozen=True, omit_defaults=True, rename={"reference": "ref", "direction": "dir"}):
+    """What travels with a call: Telnyx gives it back in every later webhook and in the stream's start.
+
+    Dial and answer take no custom parameters for the stream, so ours travel in here too. ``transfer_of`` is set on the
+    leg a transfer dials: the call it was transferred from.
+    """
+
+    reference: str = ""
+    direction: Direction | None = None
+    custom: Mapping[str, str] = {}
+    format: Annotated[str, msgspec.Meta(pattern=r"^[^/]+/[0-9]{1,6}$")] = ""
+    transfer_of: str = ""
+
+    @property
+    def audio(self) -> AudioFormat:
+        """``format``, read; none is PCMU."""
+        encoding, _, rate = self.format.partition("/")
+        return AudioFormat(encoding, int(rate)) if encoding else PCMU_8K
+
+    def encode(self) -> str:
+        """As base64 JSON, the only form Telnyx takes (90017 otherwise)."""
+        return base64.b64encode(msgspec.json.encode(self)).decode()
+
+
+def read_client_state(text: object) -> ClientState:
+    """The state in ``text``; an empty one for none, and for what somebody else put there."""
+    try:
+        return msgspec.json.decode(base64.b64decode(text, validate=True), type=ClientState)  # type: ignore[arg-type]
+    except READ_FAILURES:
+        return ClientState()
+
+
+def client_state(target: StreamTarget, reference: str, direction: Direction) -> str:
+    """The state of a call of ours."""
+    codec = "" if target.format == PCMU_8K else f"{target.format.encoding}/{target.format.rate}"
+    return ClientState(reference, direction, target.custom, codec).encode()
+
+
 def dial(request: DialRequest, connection_id: str, command_id: str) -> dict[str, Any]:
     """Parameters of POST /calls. Ring time and time limit are brought into what Telnyx takes (5-600 s, 30-14400 s)."""
-    state = ClientState(
-        reference=request.reference,
-        direction=Direction.OUTBOUND,
-        custom=request.stream.custom,
-        format=request.stream.format,
-    )
     command: dict[str, Any] = {
         "connection_id": connection_id,
         "from_": request.caller_id or request.from_,
         "to": request.to,
         "timeout_secs": _within(request.timeout, RING_SECONDS),
         "webhook_url": request.status_url,
-        "client_state": state.encode(),
+        "client_state": client_state(request.stream, request.reference, Direction.OUTBOUND),
         "command_id": command_id,
+        "time_limit_secs": _within(request.time_limit, LIMIT_SECONDS) if request.time_limit is not None else None,
+        "answering_machine_detection": DETECTION.get(request.machine_detection),
+        "send_digits_on_answer": keys(request.digits or ""),
+        "custom_headers": custom_headers(request.headers),
         **stream(request.stream),
     }
-    if needs_rate(request.stream):
-        command["stream_bidirectional_sampling_rate"] = request.stream.format.rate
-    if request.time_limit is not None:
-        command["time_limit_secs"] = _within(request.time_limit, LIMIT_SECONDS)
-    if request.machine_detection in DETECTION:
-        command["answering_machine_detection"] = DETECTION[request.machine_detection]
     if request.record:
         command |= {"record": "record-from-answer", "record_format": "wav", "record_channels": "dual"}
-    if request.digits:
-        command["send_digits_on_answer"] = _keys(request.digits)
-    if request.headers:
-        command["custom_headers"] = custom_headers(request.headers)
-    return command
+    return given(command)
+
+
+def stream(target: StreamTarget) -> dict[str, Any]:
+    """Where the media goes, in one codec both ways; its rate is said of L16 alone."""
+    encoding = target.format.encoding
+    return {
+        "stream_url": target.url,
+        "stream_track": "inbound_track",
+        "stream_codec": encoding,
+        "stream_bidirectional_mode": "rtp",
+        "stream_bidirectional_codec": encoding,
+        **({RATE: target.format.rate} if encoding == "L16" else {}),
+    }
+
+
+def transfer(
+    call_id: str,
+    to: str,
+    *,
+    reference: str = "",
+    status_url: str = "",
+    caller_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Parameters of the transfer command; the leg it dials carries whose transfer it is."""
+    reference = reference or parse_qs(urlsplit(status_url).query).get("ref", [""])[0]
+    state = ClientState(reference, Direction.OUTBOUND, transfer_of=call_id)
+    told = {"webhook_url": status_url, "from_": caller_id, "custom_headers": custom_headers(headers or {})}
+    return given({"to": destination(to), "target_leg_client_state": state.encode(), **told})
 
 
 def custom_headers(headers: Mapping[str, str]) -> list[dict[str, str]]:
@@ -62,76 +123,16 @@ def custom_headers(headers: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in headers.items()]
 
 
-def answer(target: StreamTarget, reference: str, command_id: str) -> dict[str, Any]:
-    """Parameters of the answer command, which starts the stream too unless that :func:`needs_rate`."""
-    return _inbound(target, reference, command_id) | ({} if needs_rate(target) else stream(target))
+def named(told: object) -> list[tuple[str, str]]:
+    """The texts by name in ``[{"name": ..., "value": ...}]`` or in an object; what is of another shape is left out."""
+    rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
+    pairs = told.items() if isinstance(told, dict) else [(row.get("name"), row.get("value")) for row in rows]
+    return [(name, text) for name, text in pairs if isinstance(name, str) and isinstance(text, str)]
 
 
-def start_stream(target: StreamTarget, reference: str, command_id: str) -> dict[str, Any]:
-    """Parameters of streaming_start, for a call that was answered without a stream."""
-    rate = {"stream_bidirectional_sampling_rate": target.format.rate}
-    return {**_inbound(target, reference, command_id), **stream(target), **rate}
-
-
-def needs_rate(target: StreamTarget) -> bool:
-    """Whether the sampling rate has to be said: of L16 alone. The answer command has no field for it."""
-    return target.format.encoding == "L16"
-
-
-def _inbound(target: StreamTarget, reference: str, command_id: str) -> dict[str, Any]:
-    state = ClientState(
-        reference=reference, direction=Direction.INBOUND, custom=target.custom, format=target.format
-    )
-    return {"client_state": state.encode(), "command_id": command_id}
-
-
-def stream(target: StreamTarget) -> dict[str, Any]:
-    """Where the media goes, in one codec both ways."""
-    return {
-        "stream_url": target.url,
-        "stream_track": "inbound_track",
-        "stream_codec": target.format.encoding,
-        "stream_bidirectional_mode": "rtp",
-        "stream_bidirectional_codec": target.format.encoding,
-    }
-
-
-def stream_problem(target: StreamTarget) -> str:
-    """Why Telnyx cannot carry ``target``'s format; "" when it can."""
-    format = target.format
-    if format.channels != 1 or (format.encoding, format.rate) not in {
-        ("PCMU", 8000), ("PCMA", 8000), *(("L16", rate) for rate in RATES)
-    }:
-        return f"media as {format.encoding} at {format.rate} Hz; use PCMU or PCMA at 8000 Hz, or L16"
-    return ""
-
-
-def transfer(to: str, command_id: str, *, transfer_of: str, reference: str = "", status_url: str = "") -> (
-    dict[str, Any]
-):
-    """Parameters of the transfer command; the leg it dials carries whose transfer it is."""
-    query = parse_qs(urlsplit(status_url).query)
-    state = ClientState(
-        reference=reference or query.get("ref", [""])[0], direction=Direction.OUTBOUND, transfer_of=transfer_of
-    )
-    command = {
-        "to": destination(to),
-        "target_leg_client_state": state.encode(),
-        "command_id": command_id,
-    }
-    if status_url:
-        command["webhook_url"] = status_url
-    return command
-
-
-def digits(keys: str, command_id: str) -> dict[str, Any]:
-    """Parameters of send_dtmf."""
-    return {"digits": _keys(keys), "command_id": command_id}
-
-
-def _keys(keys: str) -> str:
+def keys(digits: str) -> str:
     """A to D in upper case; w and W stay, they are pauses of half a second and a second."""
-    return re.sub("[a-d]", lambda key: key.group().upper(), keys)
+    return re.sub("[a-d]", lambda key: key.group().upper(), digits)
 
 
 def _within(seconds: float, limits: tuple[int, int]) -> int:

@@ -7,14 +7,13 @@ of audio: a shorter tail is held until the next piece, a longer piece is cut.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 import pybase64
 
-from anycarrier.audio import PCMU_8K, AudioFormat
-from anycarrier.errors import MalformedMessage, StreamNotOpen
+from anycarrier.audio import PCMU_8K, SILENCE, AudioFormat
+from anycarrier.errors import StreamNotOpen
 from anycarrier.events import (
     AudioReceived,
     DigitPressed,
@@ -25,8 +24,9 @@ from anycarrier.events import (
     StreamStopped,
     UnknownEvent,
 )
+from anycarrier.parsing import READ_FAILURES, unreadable
 from anycarrier.serializer import Frame, MediaSerializer
-from anycarrier_telnyx.client_state import read_client_state, text_pairs
+from anycarrier_telnyx.commands import named, read_client_state
 
 WINDOW = 5
 """Frames that may wait, 100 ms of the usual 20 ms frames."""
@@ -37,7 +37,7 @@ T = TypeVar("T")
 class Reorder(Generic[T]):
     """Puts one stream's frames back in order by their ``chunk`` numbers, which count from 1. ``next`` is the next one.
 
-    A frame in turn is passed on at once. An early one waits for those before it, until :data:`WINDOW` frames wait; then
+    A frame in turn is passed on at once. An early one waits for those before it, until ``window`` frames wait; then
     the missing ones are given up. A frame that arrives after it was given up is too late. The wait is counted in
     frames, not by a clock. A caller may take the frame that is ``next`` itself while none is ``waiting``, and count on.
     """
@@ -48,18 +48,13 @@ class Reorder(Generic[T]):
         self.window = window
         self.next = 1
         self.waiting: dict[int, T] = {}
-        self._late = 0
-        self._late_at = 0
+        self._late = self._late_at = 0
 
     def push(self, chunk: int, item: T) -> list[T] | None:
         """What is in order now that ``item`` is here (maybe nothing yet); None when it comes too late to be used."""
-        if chunk == self.next and not self.waiting:
-            self.next = chunk + 1
-            return [item]
-        if self.next == 1 and not self.waiting and (chunk < 1 or chunk > self.window + 1):
-            self.next = chunk + 1  # numbered otherwise than documented, or joined in the middle: begin here
-            return [item]
-        if chunk < self.next or chunk in self.waiting:
+        if self.next == 1 and not self.waiting and not 1 <= chunk <= self.window + 1:
+            self.next = chunk  # numbered otherwise than documented, or joined in the middle: begin here
+        elif chunk < self.next or chunk in self.waiting:
             # Late ones in a row, none in its turn between them.
             self._late = self._late + 1 if self._late_at == self.next else 1
             self._late_at = self.next
@@ -70,57 +65,39 @@ class Reorder(Generic[T]):
         self.waiting[chunk] = item
         if len(self.waiting) > self.window:
             self.next = min(self.waiting)
-        return self._in_turn()
-
-    def drain(self) -> list[T]:
-        """All that still waits, in order; nothing more will come before it."""
-        rest = [self.waiting[chunk] for chunk in sorted(self.waiting)]
-        if self.waiting:
-            self.next = max(self.waiting) + 1
-            self.waiting.clear()
-        return rest
-
-    def _in_turn(self) -> list[T]:
         ready = []
         while self.next in self.waiting:
             ready.append(self.waiting.pop(self.next))
             self.next += 1
         return ready
 
+    def drain(self) -> list[T]:
+        """All that still waits, in order; nothing more will come before it."""
+        rest = [self.waiting[chunk] for chunk in sorted(self.waiting)]
+        self.next = max(self.waiting, default=self.next - 1) + 1
+        self.waiting.clear()
+        return rest
 
-SHORTEST_MS = 20
-LONGEST_S = 30
 
-SILENCE = {"PCMU": b"\xff", "PCMA": b"\xd5", "L16": b"\x00"}
+SHORTEST, LONGEST = 0.02, 30.0
+"""Seconds of audio in a frame to Telnyx."""
 
 _HEAD = '{"event":"media","media":{"payload":"'
 _TAIL = '"}}'
-_CLEAR = '{"event":"clear"}'
-_KEYS = frozenset("0123456789ABCD*#")
+_KEYS = {key: key.upper() for key in "0123456789ABCDabcd*#"}
 
 
-class _PlainMedia(msgspec.Struct, gc=False):
-    payload: bytes  # msgspec undoes the base64
+class _PlainMedia(msgspec.Struct, Generic[T], gc=False):
+    payload: T  # bytes: msgspec undoes the base64
     chunk: int
     timestamp: int
     track: Literal["inbound"] = "inbound"
 
 
-class _Plain(msgspec.Struct, gc=False, tag_field="event", tag="media"):
+class _Plain(msgspec.Struct, Generic[T], gc=False, tag_field="event", tag="media"):
     """What nearly every frame is. Everything that is not quite this is read again, slower."""
 
-    media: _PlainMedia
-
-
-class _RelayedMedia(msgspec.Struct, gc=False):
-    payload: str
-    chunk: int
-    timestamp: int
-    track: Literal["inbound"] = "inbound"
-
-
-class _Relayed(msgspec.Struct, gc=False, tag_field="event", tag="media"):
-    media: _RelayedMedia
+    media: _PlainMedia[T]
 
 
 class _Media(msgspec.Struct):
@@ -130,9 +107,15 @@ class _Media(msgspec.Struct):
     timestamp: int | None = None
 
 
+class _MediaFormat(msgspec.Struct):
+    encoding: str = "PCMU"
+    sample_rate: int = 8000
+    channels: int = 1
+
+
 # Not strict: numbers come as text ("chunk":"2"), and would do no harm as numbers.
-_read_plain = msgspec.json.Decoder(_Plain, strict=False).decode
-_read_relayed = msgspec.json.Decoder(_Relayed, strict=False).decode
+_read_plain = msgspec.json.Decoder(_Plain[bytes], strict=False).decode
+_read_relayed = msgspec.json.Decoder(_Plain[str], strict=False).decode
 _read_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -140,23 +123,20 @@ _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 class TelnyxSerializer(MediaSerializer):
     """One media stream. ``audio_out`` is what we asked Telnyx to expect; a ``start`` that says otherwise wins."""
 
-    __slots__ = ("_align", "_longest", "_longest_base64", "_open", "_order", "_ordered", "_shortest",
-                 "_shortest_base64", "_tail", "audio_out")  # fmt: skip
+    __slots__ = ("_align", "_longest", "_open", "_order", "_shortest", "_tail", "audio_out")
 
     def __init__(self, audio_out: AudioFormat = PCMU_8K) -> None:
-        self._expect(audio_out)
+        self._begin(audio_out)
         self._open = False
-        self._tail = b""
-        self._order: Reorder[AudioReceived] = Reorder()
-        self._ordered = True
 
-    def _expect(self, audio_out: AudioFormat) -> None:
+    def _begin(self, audio_out: AudioFormat) -> None:
         self.audio_out = audio_out
         self._align = audio_out.sample_width * audio_out.channels
-        self._shortest = audio_out.bytes_per_second * SHORTEST_MS // 1000 // self._align * self._align
-        self._longest = audio_out.bytes_per_second * LONGEST_S
-        self._shortest_base64 = (self._shortest + 2) // 3 * 4
-        self._longest_base64 = (self._longest + 2) // 3 * 4
+        self._shortest = audio_out.size(SHORTEST)
+        self._longest = audio_out.size(LONGEST)
+        self._order: Reorder[AudioReceived] = Reorder()
+        self._tail = b""
+        self._open = True
 
     # --- from Telnyx ------------------------------------------------------------------------------------------------
 
@@ -167,81 +147,71 @@ class TelnyxSerializer(MediaSerializer):
             return self._decode_other(frame)
         order = self._order
         chunk = media.chunk
+        audio = AudioReceived(media.payload, "inbound", chunk, media.timestamp, frame)
         if chunk == order.next and not order.waiting:
             # Fifty times a second and call: the frame whose turn it is, without another function call.
             order.next = chunk + 1
-            return [AudioReceived(media.payload, "inbound", chunk, media.timestamp, frame)]
-        return self._in_order(AudioReceived(media.payload, "inbound", chunk, media.timestamp, frame))
+            return [audio]
+        return self._in_order(audio)
 
     def _in_order(self, audio: AudioReceived) -> list[MediaEvent]:
-        if not self._ordered or audio.sequence is None:
+        if audio.sequence is None:
             return [audio]
         ready = self._order.push(audio.sequence, audio)
-        if ready is None:
-            return [UnknownEvent(kind="media.late", raw=_mapping(audio.raw))]
-        return [*ready]
+        return [UnknownEvent(kind="media.late", raw=_read_any(audio.raw))] if ready is None else [*ready]
 
-    def _media(self, message: Mapping[str, Any], frame: Frame) -> list[MediaEvent]:
+    def _decode_other(self, frame: Frame) -> list[MediaEvent]:
         try:
-            media = msgspec.convert(_part(message, "media", frame), _Media, strict=False)
-        except _UNREADABLE:
-            raise MalformedMessage("telnyx media frame without readable audio", frame) from None
+            message = _read_any(frame)
+            return self._read(message["event"], message, frame)
+        except READ_FAILURES as failure:
+            raise unreadable("telnyx media frame", frame, failure) from None
+
+    def _read(self, event: object, message: dict[str, Any], frame: Frame) -> list[MediaEvent]:
+        match event:
+            case "media":
+                return self._media(msgspec.convert(message["media"], _Media, strict=False), frame)
+            case "start":
+                return [self._start(message["start"], message)]
+            case "dtmf":
+                return [DigitPressed(_KEYS[message["dtmf"]["digit"]], message)]
+            case "mark":
+                return [MarkReached(_text(message["mark"]["name"]), message)]
+            case "error":
+                told = message["payload"]
+                words = [str(told[name]) for name in ("title", "detail") if told.get(name)]
+                return [StreamError(str(told.get("code", "")), ": ".join(words), message)]
+            case "stop":
+                self._open = False
+                self._tail = b""
+                stop = message.get("stop")
+                reason = stop.get("reason") if isinstance(stop, dict) else None
+                return [*self._order.drain(), StreamStopped(reason if isinstance(reason, str) else "", message)]
+            case "connected":
+                return []  # a greeting; the stream begins with start
+        return [UnknownEvent(kind=_text(event), raw=message)]
+
+    def _media(self, media: _Media, frame: Frame) -> list[MediaEvent]:
         if media.track == "inbound":
             return self._in_order(AudioReceived(media.payload, "inbound", media.chunk, media.timestamp, frame))
         # Our own voice, when somebody asked for both tracks. How chunks are counted then is not documented, so from
         # here on frames are taken as they come.
         waiting = self._order.drain()
-        self._ordered = False
+        self._order.window = 0
         return [*waiting]
 
-    def _decode_other(self, frame: Frame) -> list[MediaEvent]:
-        message = _mapping(frame)
-        event = message.get("event")
-        if event == "connected":
-            return []  # a greeting; the stream begins with start
-        if event == "start":
-            return [self._start(message, frame)]
-        if event == "dtmf":
-            digit = _text(_part(message, "dtmf", frame), "digit", frame).upper()
-            if digit not in _KEYS:
-                raise MalformedMessage("telnyx dtmf frame: the digit is no key", frame)
-            return [DigitPressed(digit, message)]
-        if event == "mark":
-            return [MarkReached(_text(_part(message, "mark", frame), "name", frame), message)]
-        if event == "error":
-            told = _part(message, "payload", frame)
-            words = [str(told[name]) for name in ("title", "detail") if told.get(name)]
-            return [StreamError(str(told.get("code", "")), ": ".join(words), message)]
-        if event == "stop":
-            self._open = False
-            self._tail = b""
-            waiting = self._order.drain()
-            stop = message.get("stop")
-            reason = stop.get("reason") if isinstance(stop, dict) else None
-            return [*waiting, StreamStopped(reason if isinstance(reason, str) else "", message)]
-        if event == "media":
-            return self._media(message, frame)
-        if not isinstance(event, str):
-            raise MalformedMessage("telnyx frame without a readable event", frame)
-        return [UnknownEvent(kind=event, raw=message)]
-
-    def _start(self, message: Mapping[str, Any], frame: Frame) -> StreamStarted:
-        start = _part(message, "start", frame)
-        call_id = _text(start, "call_control_id", frame)
-        told = start.get("media_format")
-        sent = PCMU_8K if told is None else _format(told, frame)
+    def _start(self, start: dict[str, Any], message: dict[str, Any]) -> StreamStarted:
+        call_id = _text(start["call_control_id"])
+        sent = msgspec.convert(start.get("media_format") or {}, _MediaFormat, strict=False)
         state = read_client_state(start.get("client_state"))
-        self._expect(state.format if state.format != PCMU_8K else self.audio_out)
-        self._order = Reorder()
-        self._ordered = True
-        self._tail = b""
-        self._open = True
+        self._begin(state.audio if state.audio != PCMU_8K else self.audio_out)
         stream_id = message.get("stream_id")
         return StreamStarted(
             call_id=call_id,
             stream_id=stream_id if isinstance(stream_id, str) else "",
-            format=sent,
-            custom={**_custom(start.get("custom_parameters")), **state.custom},
+            format=AudioFormat(sent.encoding, sent.sample_rate, sent.channels),
+            # Documented as an object, though the request that sets them takes a list of pairs.
+            custom={**dict(named(start.get("custom_parameters"))), **state.custom},
             raw=message,
         )
 
@@ -273,7 +243,7 @@ class TelnyxSerializer(MediaSerializer):
         while size - start >= self._shortest:
             # An odd byte of a two-byte sample waits for its other half, a piece under 20 ms for its successor.
             end = start + min(self._longest, (size - start) // self._align * self._align)
-            frames.append(_media(payload[start:end]))
+            frames.append(f"{_HEAD}{pybase64.b64encode_as_string(payload[start:end])}{_TAIL}")
             start = end
         self._tail = payload[start:]
         return frames
@@ -284,8 +254,7 @@ class TelnyxSerializer(MediaSerializer):
         self._tail = b""
         if not whole or not self._open:
             return []
-        padding = (self._shortest - len(whole)) * SILENCE.get(self.audio_out.encoding, b"\x00")
-        return [_media(whole + padding)]
+        return self.encode_audio(whole.ljust(self._shortest, bytes([SILENCE.get(self.audio_out.encoding, 0)])))
 
     def encode_mark(self, name: str) -> list[str]:
         # A tail under 20 ms stays behind: padding it at every mark would tear holes into running speech.
@@ -295,10 +264,10 @@ class TelnyxSerializer(MediaSerializer):
     def encode_clear(self) -> list[str]:
         self._check_open()
         self._tail = b""
-        return [_CLEAR]
+        return ['{"event":"clear"}']
 
     def encode_relayed(self, base64_audio: str) -> str | None:
-        if self._tail or not self._open or not self._shortest_base64 <= len(base64_audio) <= self._longest_base64:
+        if self._tail or not self._open or not self._shortest <= len(base64_audio) * 3 // 4 <= self._longest:
             return None
         if self._align != 1 or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio:
             return None
@@ -309,52 +278,6 @@ class TelnyxSerializer(MediaSerializer):
             raise StreamNotOpen("telnyx: audio, marks and clears go out between start and stop only")
 
 
-def _media(payload: bytes) -> str:
-    return f"{_HEAD}{pybase64.b64encode_as_string(payload)}{_TAIL}"
-
-
-def _mapping(frame: Frame) -> dict[str, Any]:
-    try:
-        message = _read_any(frame)
-    except _UNREADABLE:
-        raise MalformedMessage("telnyx frame is not JSON", frame) from None
-    if not isinstance(message, dict):
-        raise MalformedMessage("telnyx frame is not a JSON object", frame)
-    return message
-
-
-def _part(message: Mapping[str, Any], name: str, frame: Frame) -> dict[str, Any]:
-    part = message.get(name)
-    if not isinstance(part, dict):
-        raise MalformedMessage(f"telnyx {message.get('event')} frame without {name}", frame)
-    return part
-
-
-def _text(part: Mapping[str, Any], name: str, frame: Frame) -> str:
-    text = part.get(name)
-    if not isinstance(text, str) or not text:
-        raise MalformedMessage(f"telnyx frame without {name}", frame)
+def _text(value: object) -> str:
+    text: str = msgspec.convert(value, Annotated[str, msgspec.Meta(min_length=1)])
     return text
-
-
-def _format(told: object, frame: Frame) -> AudioFormat:
-    try:
-        return msgspec.convert(told, _MediaFormat, strict=False).format()
-    except _UNREADABLE:
-        raise MalformedMessage("telnyx start frame: media_format cannot be read", frame) from None
-
-
-class _MediaFormat(msgspec.Struct):
-    encoding: str = "PCMU"
-    sample_rate: int = 8000
-    channels: int = 1
-
-    def format(self) -> AudioFormat:
-        return AudioFormat(self.encoding, self.sample_rate, self.channels)
-
-
-def _custom(told: object) -> dict[str, str]:
-    """``custom_parameters``: documented as an object, though the request that sets them takes a list of pairs."""
-    if isinstance(told, list):
-        told = {pair.get("name"): pair.get("value") for pair in told if isinstance(pair, dict)}
-    return text_pairs(told)

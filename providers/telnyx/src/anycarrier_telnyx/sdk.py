@@ -1,4 +1,4 @@
-"""The official SDK, asked over our one HTTP client: no retries of its own, imported when first needed.
+"""How Telnyx is asked: by the official SDK over our one HTTP client, without retries, imported when first needed.
 
 The SDK knows paths and parameter names; answers and refusals are read by ``Provider.read`` like any other carrier's.
 """
@@ -6,27 +6,49 @@ The SDK knows paths and parameter names; answers and refusals are read by ``Prov
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
-from anycarrier.errors import UnreadableResponse
+import msgspec
+
+from anycarrier.errors import ProviderError
 from anycarrier.provider import Provider
+from anycarrier_telnyx.credential import TelnyxCredential
+from anycarrier_telnyx.errors import ERROR_TYPES, ERROR_WORDS, Meant, call_is_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from telnyx import AsyncTelnyx
 
-Command = Callable[["AsyncTelnyx"], Awaitable[Any]]
-"""Given the client, one request through a resource's ``with_raw_response``."""
+Row = dict[str, Any]
+T = TypeVar("T")
 
 
-class Sdk:
-    """One credential's SDK client. Making one imports nothing."""
+class Answer(msgspec.Struct, Generic[T]):
+    """What the API's answers are: an object, or a list of them, under ``data``."""
 
-    def __init__(self, provider: Provider, api_key: str, base_url: str) -> None:
-        self.provider = provider
-        self.api_key = api_key
-        self.base_url = base_url
-        self._client: AsyncTelnyx | None = None
+    data: T
+
+
+class TelnyxApi(Provider):
+    """The part of the provider that asks."""
+
+    base_url: ClassVar[str] = "https://api.telnyx.com/v2"
+    error_types: ClassVar[Mapping[str, Meant]] = ERROR_TYPES
+    error_words: ClassVar[Sequence[tuple[str, Meant]]] = ERROR_WORDS
+
+    credential: TelnyxCredential
+    _client: AsyncTelnyx | None = None
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Authorization": f"Bearer {self.credential.api_key.get_secret_value()}"}
+
+    def retry_after(self, headers: Mapping[str, str]) -> float | None:
+        reset = super().retry_after({"retry-after": headers.get("x-ratelimit-reset", "")})
+        return super().retry_after(headers) if reset is None else reset
 
     async def client(self) -> AsyncTelnyx:
         """The client. The first import takes a second or two, so it happens beside the event loop, not on it."""
@@ -35,26 +57,28 @@ class Sdk:
             from telnyx import AsyncTelnyx
 
             client = AsyncTelnyx(
-                api_key=self.api_key,
-                base_url=self.base_url,
-                http_client=self.provider.http,
+                api_key=self.credential.api_key.get_secret_value(),
+                base_url=self.credential.base_url or self.base_url,
+                http_client=self.http,
                 max_retries=0,  # its default of 2 would ring a person three times
-                timeout=self.provider.timeout,
+                timeout=self.timeout,
             )
             # Left alone it takes an OAuth login of some other account out of the environment, and prefers it.
             client.client_id = client.client_secret = None
             self._client = client
         return self._client
 
-    async def ask(self, operation: str, command: Command) -> Any:
-        """The decoded JSON of exactly one request, or the typed error it came to."""
+    async def do(self, operation: str, method: str, *ids: str, **fields: Any) -> Any:
+        """The JSON of exactly one request by the SDK's ``method`` ("calls.actions.hangup"), or its typed error."""
         client = await self.client()
         import httpx
         from telnyx import APIConnectionError, APIStatusError
 
+        resource, _, verb = method.rpartition(".")
         failure: Exception | None = None
         try:
-            response: httpx.Response = (await command(client)).http_response
+            answer = await getattr(attrgetter(resource)(client).with_raw_response, verb)(*ids, **fields)
+            response: httpx.Response = answer.http_response
         except APIStatusError as refused:
             # Its text holds whole numbers, so it does not become the cause of ours; the answer itself says it all.
             response = refused.response
@@ -63,47 +87,37 @@ class Sdk:
         except (ValueError, httpx.InvalidURL) as unwritable:  # also the SDK's refusal of an id that is "" or ".."
             failure = unwritable
         if failure is not None:
-            self.provider.unanswered(operation, failure)
-        if 300 <= response.status_code < 400:
-            raise UnreadableResponse(
-                self.provider.name, operation, "a redirect, which the API never sends", status=response.status_code
-            )
-        return self.provider.read(response, operation)
+            self.unanswered(operation, failure)
+        return self.read(response, operation)
 
-    async def record(self, operation: str, command: Command) -> dict[str, Any]:
-        """The object under ``data``."""
-        return self.member(await self.ask(operation, command), operation)
+    async def record(self, operation: str, method: str, *ids: str, **fields: Any) -> Row:
+        """:meth:`do` for one object."""
+        return self.data(await self.do(operation, method, *ids, **fields), operation, Answer[Row])
 
-    async def rows(self, operation: str, command: Command) -> list[dict[str, Any]]:
-        """The list under ``data``."""
-        return self.members(await self.ask(operation, command), operation)
+    async def records(self, operation: str, method: str, **fields: Any) -> list[Row]:
+        """:meth:`do` for a list of objects."""
+        return self.data(await self.do(operation, method, **fields), operation, Answer[list[Row]])
 
-    async def download(self, operation: str, url: str) -> bytes:
-        """The file behind a signed link. It is in an object store, so the request carries no API key."""
-        import httpx
-
-        provider = self.provider
+    def data(self, body: Any, operation: str, form: type[Answer[T]]) -> T:
+        """What is under ``data``, which has to be as ``form`` says."""
         try:
-            response = await provider.http.get(url, timeout=provider.timeout, follow_redirects=True)
-        except (httpx.HTTPError, httpx.InvalidURL) as failure:
-            raise provider.error(operation, None, message=type(failure).__name__) from failure
-        if response.status_code != 200:
-            raise provider.error(operation, response.status_code, headers=response.headers)
-        return response.content
+            return msgspec.convert(body, form).data
+        except msgspec.ValidationError as problem:
+            raise self.unreadable(operation, str(problem), status=200) from None
 
-    def member(self, body: Any, operation: str) -> dict[str, Any]:
-        """``data`` of an answer that holds one object."""
-        data = body.get("data") if isinstance(body, dict) else None
-        if not isinstance(data, dict):
-            raise UnreadableResponse(self.provider.name, operation, "no data object in the answer", status=200)
-        return data
+    async def command(self, operation: str, action: str, call_id: str, *, once: str = "", **fields: Any) -> Any:
+        """One of a call's actions. ``once`` names it: Telnyx ignores the same act on the same call a second time."""
+        name = f"anycarrier:{call_id}:{once}".encode(errors="backslashreplace").decode()
+        identity = (uuid5(NAMESPACE_URL, name) if once else uuid4()).hex
+        return await self.do(operation, f"calls.actions.{action}", call_id, command_id=identity, **fields)
 
-    def members(self, body: Any, operation: str) -> list[dict[str, Any]]:
-        """``data`` of an answer that holds a list."""
-        data = body.get("data") if isinstance(body, dict) else None
-        if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
-            raise UnreadableResponse(self.provider.name, operation, "no data list in the answer", status=200)
-        return data
+    async def unless_over(self, operation: str, action: str, call_id: str, **fields: Any) -> None:
+        """:meth:`command` that a call which is over already has no need of."""
+        try:
+            await self.command(operation, action, call_id, **fields)
+        except ProviderError as refusal:
+            if not call_is_gone(refusal):
+                raise
 
 
 def _import() -> None:
