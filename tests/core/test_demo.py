@@ -44,7 +44,7 @@ TALKED = replace(GOOD, transcript=[{"party": "remote", "text": "hello", "at_ms":
 def test_a_hard_case_is_not_said_to_be_correct(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def run() -> list[calls.DemoCall]:
+    async def run(names: list[str], *, talk: bool) -> list[calls.DemoCall]:
         return [GOOD, replace(TALKED, judged=False)]
 
     monkeypatch.setattr(demo, "run", run)
@@ -59,7 +59,7 @@ def test_a_hard_case_is_not_said_to_be_correct(
 def test_with_json_standard_output_is_for_programs_alone(
     words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def run() -> list[calls.DemoCall]:
+    async def run(names: list[str], *, talk: bool) -> list[calls.DemoCall]:
         return [TALKED if code == 0 else replace(TALKED, wrong=["misunderstood"])]
 
     monkeypatch.setattr(demo, "run", run)
@@ -73,6 +73,46 @@ def test_with_json_standard_output_is_for_programs_alone(
         told = json.loads(said.out)
         assert told["ok"] is (code == 0)
         assert {"transcript", "digits", "recording", "barge_ins", "latency_ms"} <= set(told["calls"][0])
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "talk"),
+    [
+        ([], ["a", "b", "c"], True),
+        (["--carriers", "all"], ["a", "b", "c"], False),
+        (["--carriers", "c", "a"], ["a", "c"], False),
+        (["--carriers", "c,a", "--talk"], ["a", "c"], True),
+    ],
+)
+def test_carriers_are_chosen_by_name(
+    words: list[str], names: list[str], talk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    async def run(names: list[str], *, talk: bool) -> list[calls.DemoCall]:
+        asked.append((names, talk))
+        return [GOOD]
+
+    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr(demo, "provider_names", lambda: ["a", "b", "c", "d"])
+    monkeypatch.setattr(demo, "get_provider", lambda name: SimpleNamespace(sandbox="here" if name != "d" else None))
+    assert demo.main(words) == 0
+    assert asked == [(names, talk)]
+
+
+@pytest.mark.parametrize("name", ["e", "d"])
+def test_a_carrier_without_a_sandbox_here_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "provider_names", lambda: ["a", "b", "d"])
+    monkeypatch.setattr(demo, "get_provider", lambda name: SimpleNamespace(sandbox="here" if name != "d" else None))
+    assert demo.main(["--carriers", name, "a"]) == 2
+    assert capsys.readouterr().err == f"no sandbox of {name} is installed; there are a, b\n"
+
+
+def test_every_carriers_numbers_are_its_own() -> None:
+    numbers = [demo._number(use, carrier) for use in range(3) for carrier in range(30)]
+    assert len({*numbers}) == 90 and all(number.startswith("+14155550") and len(number) == 12 for number in numbers)
 
 
 def test_the_clip_is_a_voice_and_not_silence() -> None:

@@ -68,13 +68,11 @@ def _verdict(report: KitReport, tested: bool) -> str:
 def _maintainer(wheel: str) -> str:
     """Who the wheel says maintains it, or wrote it; "" when it says neither, or there is no wheel."""
     try:
-        told = metadata(wheel)
+        told = metadata(wheel).json
     except (PackageNotFoundError, ValueError):
         return ""
-    for key in ("Maintainer", "Maintainer-email", "Author", "Author-email"):
-        if value := told[key]:  # None where it is absent
-            return value
-    return ""
+    found = (told.get(key) for key in ("maintainer", "maintainer_email", "author", "author_email"))
+    return next((str(value) for value in found if value), "")
 
 
 def _counted(cassettes: Mapping[str, int]) -> str:
