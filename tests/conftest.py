@@ -70,11 +70,23 @@ FEW_AND_LONG = (
 """Begun first, or one process of several would be left alone with them at the end."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files first, then those with many tests; within a file as written. ``./dev`` keeps xdist from reordering."""
+    if carrier := config.getoption("carrier"):
+        others = [item for item in items if not _of(item, carrier)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in {*others}]
     many = Counter(item.path for item in items)
     first = {Path(__file__).parent / name for name in FEW_AND_LONG}
     items.sort(key=lambda item: (item.path not in first, -many[item.path], str(item.path)))
+
+
+def _of(item: pytest.Item, carrier: str) -> bool:
+    """Whether a test is the carrier's own, or is run on it; those that listen to speech say nothing about a carrier."""
+    if item.path.is_relative_to(Path(__file__).parent / "providers" / carrier):
+        return True
+    on = getattr(item, "callspec", None)
+    return on is not None and carrier in on.params.values() and "spoken" not in item.path.name
 
 
 def _in_ci() -> bool:
@@ -110,6 +122,7 @@ def pytest_make_collect_report() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="rewrite the generated pages under docs/")
+    parser.addoption("--carrier", metavar="NAME", help="this carrier's own tests, and others only where they run on it")
 
 
 FRAMEWORKS = Path(__file__).resolve().parent / "frameworks"

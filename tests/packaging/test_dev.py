@@ -89,6 +89,15 @@ def test_the_whole_suite_runs_side_by_side_and_a_named_part_does_not(checkout: C
     assert checkout.calls() == [f"{checkout.folder}: -m pytest -x constraints.txt"]
 
 
+def test_a_carrier_is_its_tests_its_pages_and_the_whole_suites_scenarios_on_it(checkout: Checkout) -> None:
+    checkout.dev("test", "providers/brook/", "-x", "-k", "a b")
+    (ran,) = checkout.calls()[-1:]
+    assert ran.endswith(
+        "-m pytest -n 4 --dist worksteal tests/providers/brook tests/whole tests/docs/test_carrier_pages.py "
+        "tests/docs/test_directory.py --carrier brook -x -k a b"
+    )
+
+
 def test_anycarrier_runs_where_the_user_stands(checkout: Checkout, tmp_path: Path) -> None:
     checkout.stub(checkout.folder / ".venv" / "bin" / "anycarrier")
     checkout.dev("anycarrier", "providers", cwd=tmp_path)
@@ -109,3 +118,15 @@ def test_an_unknown_word_is_refused_with_the_words() -> None:
     run = subprocess.run([str(ROOT / "dev"), "tset"], capture_output=True, text=True)
     assert run.returncode == 2
     assert "'tset'" in run.stderr and "bench" in run.stderr
+
+
+def test_a_carriers_run_has_its_own_tests_and_the_scenarios_on_it() -> None:
+    files = ["tests/whole/test_sockets.py", "tests/providers/telnyx/test_plugin.py", "tests/providers/sip/test_rtp.py"]
+    words = ["--collect-only", "-p", "no:cacheprovider", "-n", "0", "--carrier", "telnyx"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, *files],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = [line for line in run.stdout.splitlines() if "::" in line]
+    assert {line.partition("::")[0] for line in found} == {*files[:2]}
+    assert all("[telnyx" in line for line in found if line.startswith(files[0]))
