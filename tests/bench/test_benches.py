@@ -45,7 +45,40 @@ def test_the_import_bench_compares_with_what_we_stand_on() -> None:
 
 def test_the_serializer_bench_measures_each_carrier_both_ways() -> None:
     ratios = bench("serializers", "--rounds", "1", "--frames", "100")["ratios"]
-    assert {"twilio decode", "twilio encode", "telnyx decode", "telnyx encode"} <= set(ratios)
+    ours = [folder.parent.name for folder in HERE.parents[1].glob("providers/*/pyproject.toml")]
+    assert len(ours) >= 3 and ratios.keys() == {f"{name} {way}" for name in ours for way in ("decode", "encode")}
+
+
+def test_an_installed_carrier_without_frames_is_named_and_the_bound_not_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("frames", monkeypatch)
+    module = load("bench_serializers", monkeypatch)
+    monkeypatch.setattr(module, "provider_names", lambda: ["acme", "sip", "zeppelin"])
+    monkeypatch.setattr(module, "measure", lambda *_: (True, {key: [1.0] for key in
+                        ("decode", "plain decode", "encode", "plain encode")}))  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["serializers", "--json"])
+    with pytest.raises(SystemExit) as done:
+        module.main()
+    told = json.loads(capsys.readouterr().out)
+    assert done.value.code == 1 and not told["ok"] and told["not_measured"] == ["zeppelin"]
+
+
+@pytest.mark.parametrize(
+    ("binary", "cost", "kept"), [(True, 1.19, True), (True, 1.21, False), (False, 0.33, True), (False, 0.34, False)]
+)
+def test_binary_audio_may_cost_a_fifth_more_and_json_a_third(
+    binary: bool, cost: float, kept: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("frames", monkeypatch)
+    module = load("bench_serializers", monkeypatch)
+    found = {"decode": [cost], "plain decode": [1.0], "encode": [0.1], "plain encode": [1.0]}
+    monkeypatch.setattr(module, "provider_names", lambda: ["sip"])
+    monkeypatch.setattr(module, "measure", lambda *_: (binary, found))
+    monkeypatch.setattr(sys, "argv", ["serializers", "--json"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert json.loads(capsys.readouterr().out)["ok"] is kept
 
 
 def test_without_a_name_the_benches_are_listed() -> None:
