@@ -26,6 +26,7 @@ CARRIERS = [
     "telnyx",
     "acme",
     "sip",
+    "signalwire",
 ]
 
 OURS = "+14155550101"

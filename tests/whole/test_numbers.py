@@ -31,7 +31,7 @@ def needs(house: House, capability: Capability) -> None:
 
 def with_secret(house: House, secret: str) -> Credential:
     held = type(house.sandbox.credential()).model_fields
-    field = next(name for name in ("auth_token", "api_key", "password") if name in held)
+    field = next(name for name in ("auth_token", "api_key", "password", "api_token") if name in held)
     return house.sandbox.credential(**{field: secret})
 
 
