@@ -36,6 +36,11 @@ def b64(audio: bytes) -> str:
 FRAMES = {
     "acme": Frames({"api_key": "key"}, {"type": "start", "call": "call-1"},
         lambda n, audio: {"type": "audio", "data": b64(audio), "ms": 20 * n}, example=True),
+    "plivo": Frames({"auth_id": "MA" + "0" * 18, "auth_token": "0" * 40},
+        {"event": "start", "sequenceNumber": 1, "start": {"callId": ID, "streamId": ID, "accountId": "MA" + "0" * 18,
+         "tracks": ["inbound"], "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000}}, "extra_headers": ""},
+        lambda n, audio: {"event": "media", "sequenceNumber": n + 1, "streamId": ID, "media": {"track": "inbound",
+         "timestamp": str(20 * n), "chunk": n, "payload": b64(audio)}, "extra_headers": ""}),
     "sip": Frames({"preset": "pbx", "host": "127.0.0.1", "username": "201", "password": "x"},
         {"type": "start", "call": "sip_1"}, lambda n, audio: audio),
     "telnyx": Frames({"api_key": "KEY0"},

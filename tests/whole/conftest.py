@@ -27,6 +27,7 @@ CARRIERS = [
     "acme",
     "sip",
     "signalwire",
+    "plivo",
 ]
 
 OURS = "+14155550101"

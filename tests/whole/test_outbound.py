@@ -36,7 +36,8 @@ async def test_answered_heard_and_hung_up_by_the_callee(house: House) -> None:
         OURS,
         CALLEE,
     )
-    assert house.progress(over) == [CallStatus.INITIATED, CallStatus.ANSWERED, CallStatus.ENDED]
+    told = [status for status in house.progress(over) if status is not CallStatus.INITIATED]  # not all carriers tell it
+    assert told == [CallStatus.ANSWERED, CallStatus.ENDED]
     assert over.duration > 0
 
 
@@ -99,7 +100,7 @@ async def test_a_carrier_that_is_down_is_asked_once_and_the_outcome_is_called_un
     dials = [
         r
         for r in house.sandbox.requests
-        if (r.method == "POST" and r.path.rstrip("/").lower().endswith(("/calls", "/calls.json")))
+        if (r.method == "POST" and r.path.rstrip("/").lower().endswith(("/calls", "/calls.json", "/call")))
         or (r.method == "INVITE" and r.status != 401)
     ]
     assert len(dials) == 1
