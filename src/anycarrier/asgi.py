@@ -163,7 +163,8 @@ class _MediaSocket:
         except TicketRefused as refused:
             await _deny(websocket, refused.status)
             return
-        await websocket.accept()
+        offered = scope.get("subprotocols") or [None]
+        await websocket.accept(offered[0])  # a client that names protocols closes where the answer names none
         await self._exchange.serve_media(ticket, WebSocketTransport(receive, send))
 
 

@@ -60,6 +60,14 @@ async def test_a_ticket_is_taken_where_its_carrier_brings_it_and_nowhere_else(
     assert await refusal(url, additional_headers=headers) == 403, "it was used, or is of no use here"
 
 
+@pytest.mark.parametrize("offered", [["media"], ["media", "other"], None])
+async def test_the_first_protocol_that_is_offered_is_named(media: Media, offered: list[str] | None) -> None:
+    """Some clients close where the answer names none."""
+    async with connect(await media.ticket(), subprotocols=offered) as socket:  # type: ignore[arg-type]
+        assert socket.subprotocol == ("media" if offered else None)
+        assert "sec-websocket-protocol" not in socket.response.headers or offered  # type: ignore[union-attr]
+
+
 async def test_a_ticket_for_a_call_that_is_over_is_refused(media: Media) -> None:
     url = await media.ticket()
     call = await media.exchange.switchboard.calls.get(f"{1:032x}")

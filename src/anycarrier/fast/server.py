@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
-from picows import WSAutoPingStrategy
+from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its __all__: the version is pinned
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -59,6 +59,8 @@ class UpgradeProtocol(asyncio.Protocol):
         self._other: WebSocketsSansIOProtocol | None = None
         self._transport: asyncio.Transport | None = None
         self._admitting: asyncio.Task[None] | None = None
+        self._subprotocol = ""
+        """The first one that the client offers. It closes where the answer names none."""
 
     # --- what uvicorn calls: connection_made, then data_received with the whole request ------------------------
 
@@ -118,6 +120,7 @@ class UpgradeProtocol(asyncio.Protocol):
             self._refuse(handshake, answer)
             return
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        self._subprotocol = headers.get("sec-websocket-protocol", "").partition(",")[0].strip()
         found = find_ticket(unquote(media.group(1) or ""), media.group(2) or "", headers)
         self._connections.add(self)
         self._transport.pause_reading()
@@ -162,12 +165,17 @@ class UpgradeProtocol(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return None
         websocket = FastWebSocket(max_message=config.ws_max_size, gone=self._connections.discard)
+        named = {"Sec-WebSocket-Protocol": self._subprotocol} if self._subprotocol else {}
+
+        def greet(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(named), websocket)
+
         ping = config.ws_ping_interval or 0.0
         protocol = WSProtocol(
             None,
             None,
             False,
-            lambda request: websocket,
+            greet,
             picows_log,
             True,
             None,
