@@ -10,6 +10,7 @@ overtakes: it stops what is being sent between two frames, and nothing that is a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -58,9 +59,9 @@ class AudioOutput:
     """
 
     __slots__ = ("_bytes_per_second", "_clear_frames", "_clearing", "_clock", "_format", "_in_flight", "_keys_end",
-                 "_lost", "_marks", "_order", "_push", "_returned", "_serializer", "_stopped", "_transcoder",
-                 "_transport", "_unpaused", "_waiters", "_write", "plain", "position", "refusal", "resumed",
-                 "tap")  # fmt: skip
+                 "_lost", "_marks", "_most", "_order", "_push", "_returned", "_roomy", "_serializer", "_stopped",
+                 "_transcoder", "_transport", "_unpaused", "_waiters", "_write", "plain", "position", "refusal",
+                 "resumed", "tap")  # fmt: skip
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class AudioOutput:
         self._format = format
         self._transcoder: Transcoder | None = None
         self._marks: dict[str, str] = {}
+        self._most = serializer.buffer_seconds
         self._waiters: dict[str, asyncio.Future[None]] = {}
         self.position = PlaybackPosition(carrier_marks=serializer.marks)
         self.refusal: str | None = "the stream has not started"
@@ -103,6 +105,8 @@ class AudioOutput:
         """A clear that has to wait for the transport; nothing goes out before it."""
         self._clearing: asyncio.Task[StreamNotOpen | None] | None = None
         self._unpaused: asyncio.Future[None] | None = None
+        self._roomy = None if self._most is None else asyncio.Event()
+        """Set when a clear, or the end, makes room in the carrier's buffer."""
         if self._push is not None:
             self._push.resumed = self._transport_resumed
 
@@ -124,6 +128,8 @@ class AudioOutput:
         """The stream is over, and ``refusal`` says so."""
         self.refusal = refusal
         self.position.end(self._clock())
+        if self._roomy is not None:
+            self._roomy.set()
         self.changed()
         self._lost = _over  # it refers to what refers to us: both go when they are left, not with a garbage collection
         if self._clearing is not None and self._clearing is not asyncio.current_task():
@@ -155,7 +161,8 @@ class AudioOutput:
         stream is over.
         """
         frames = None
-        if self._push is not None and not self._push.paused and not self._order.senders:
+        free = self._push is not None and not self._push.paused and not self._order.senders
+        if free and (self._most is None or self.remaining < self._most):
             frames = self._frames(payload, base64_audio)
             if len(frames) == 1:
                 self._write_all(frames)
@@ -236,6 +243,8 @@ class AudioOutput:
 
         False once a clear has overtaken what is sent in this ``generation``; without one, nothing overtakes it.
         """
+        if self._roomy is not None and seconds and not await self._has_room(self._roomy, generation):
+            return False
         if self._push is not None:
             while self._push.paused and self.refusal is None:
                 self._unpaused = asyncio.get_running_loop().create_future()
@@ -257,6 +266,17 @@ class AudioOutput:
             self._in_flight = 0.0
             if seconds and not self._overtaken(generation):
                 self.position.queue(seconds, self._clock())
+        return not self._overtaken(generation)
+
+    async def _has_room(self, roomy: asyncio.Event, generation: int | None) -> bool:
+        """Wait until the carrier's buffer takes more; False once a clear has overtaken what is sent."""
+        assert self._most is not None
+        while self.refusal is None and not self._overtaken(generation) and (ahead := self.remaining - self._most) > 0:
+            roomy.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(ahead, 0.02)):
+                    await roomy.wait()
+        self._check_open()
         return not self._overtaken(generation)
 
     def _overtaken(self, generation: int | None) -> bool:
@@ -343,6 +363,8 @@ class AudioOutput:
             self.position.queue(self._in_flight, now)
             self._in_flight = 0.0
         result = self.position.clear(now)
+        if self._roomy is not None:
+            self._roomy.set()
         if self._transcoder is not None:
             self._transcoder.flush()  # half a sample kept of what is cleared would turn all that follows into noise
         if self.tap is not None:

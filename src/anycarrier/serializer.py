@@ -29,6 +29,10 @@ class MediaSerializer(ABC):
     marks: bool = True
     """False where the carrier has no playback marks: positions then go by the clock, and say so."""
 
+    buffer_seconds: float | None = None
+    """Seconds of audio that may be sent ahead of what is played, where the carrier drops more; the session then waits.
+    None: more than an agent says at once."""
+
     stop_frame: bool = True
     """False where the carrier ends a stream by closing its socket, without a frame that says so."""
 
