@@ -66,8 +66,9 @@ class FakeFrames(MediaSerializer):
             case "start":
                 self.open = True
                 sent = AudioFormat(*message.get("format", ()))
-                custom, early = message.get("custom", {}), message.get("early", False)
-                return [StreamStarted(message["call_id"], "s1", sent, custom=custom, early=early)]
+                early, silent = message.get("early", False), message.get("silent", False)
+                custom = message.get("custom", {})
+                return [StreamStarted(message["call_id"], "s1", sent, custom=custom, early=early, silent=silent)]
             case "media":
                 return [AudioReceived(message["audio"].encode("latin-1"))]
             case "dtmf":

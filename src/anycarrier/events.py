@@ -162,7 +162,8 @@ class StreamStarted(msgspec.Struct, frozen=True):
     ``call_id`` is "" where the carrier's frames do not name the call: then the ticket alone says whose it is.
 
     A stream counts as the answer, unless it is ``early``: media before the answer, a ringing tone or an announcement.
-    Then the agent begins once the carrier has said that the call is answered, and what came before is dropped.
+    Then the agent begins once the carrier has said that the call is answered, and what came before is dropped; not
+    where the stream is ``silent`` until then, so that all it brings is the far end's.
     """
 
     call_id: str
@@ -171,6 +172,7 @@ class StreamStarted(msgspec.Struct, frozen=True):
     custom: Mapping[str, str] = {}
     raw: Any = None
     early: bool = False
+    silent: bool = False
 
 
 class AudioReceived(msgspec.Struct, frozen=True):

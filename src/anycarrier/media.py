@@ -205,7 +205,7 @@ class MediaServer:
         if started.call_id and started.call_id != expected:  # without an id, the ticket says whose call it is
             log.warning("media socket on %s closed: its ticket was made for another call", ticket.provider)
             return False
-        if started.early and not await self._answered_by_carrier(ticket, session):
+        if started.early and not await self._answered_by_carrier(ticket, session, keep=started.silent):
             return False
         now = datetime.now(UTC)
         seen = {"id": expected, "status": CallStatus.ANSWERED}
@@ -239,8 +239,9 @@ class MediaServer:
             return False
         return True
 
-    async def _answered_by_carrier(self, ticket: Ticket, session: MediaSession) -> bool:
-        """Drop early media until the call is answered; False when it ends before, or its stream does."""
+    async def _answered_by_carrier(self, ticket: Ticket, session: MediaSession, *, keep: bool) -> bool:
+        """Drop early media until the call is answered, unless to ``keep`` it; False when it ends before, or its stream
+        does."""
         answered = asyncio.ensure_future(
             self._board.wait_until(ticket.reference, lambda c: c.status.rank >= CallStatus.ANSWERED.rank, LONGEST_RING)
         )
@@ -248,7 +249,8 @@ class MediaServer:
         try:
             while not (answered.done() or over.done()):
                 await asyncio.wait({answered, over}, timeout=EARLY_MEDIA, return_when=asyncio.FIRST_COMPLETED)
-                session.stream.events.take_audio()
+                if not keep:
+                    session.stream.events.take_audio()
             return answered.done() and answered.exception() is None  # an end comes after the answer, and is seen next
         finally:
             answered.cancel()

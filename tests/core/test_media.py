@@ -199,7 +199,9 @@ class Listens(Talks):
             self.heard.append(event)
 
 
-async def early_media(exchange: Exchange) -> tuple[Listens, MemoryTransport, asyncio.Future[None]]:
+async def early_media(
+    exchange: Exchange, **started: object
+) -> tuple[Listens, MemoryTransport, asyncio.Future[None]]:
     """A call that we have dialled, whose audio comes before its answer."""
     exchange.switchboard.agents = {"a": (agent := Listens())}
     await exchange.assign(OURS, agent_id="a", credential_id="main")
@@ -208,7 +210,7 @@ async def early_media(exchange: Exchange) -> tuple[Listens, MemoryTransport, asy
     transport = MemoryTransport()
     ticket = await exchange.admit(request.stream.url.rpartition("/")[2])
     serving = asyncio.ensure_future(exchange.serve_media(ticket, transport))
-    transport.say(event="start", call_id="out-1", early=True)
+    transport.say(event="start", call_id="out-1", early=True, **started)
     return agent, transport, serving
 
 
@@ -230,6 +232,19 @@ async def test_early_media_is_no_answer_and_no_agent_hears_it(exchange: Exchange
     assert [event.payload for event in agent.heard if isinstance(event, AudioReceived)] == [b"hello"]
     answers = [event for event, _ in seen if isinstance(event, CallProgress)]
     assert len(answers) == 1, "the carrier's own word is the only one"
+
+
+async def test_what_comes_over_a_silent_early_stream_is_the_far_ends_and_kept(exchange: Exchange) -> None:
+    """A carrier whose stream is there before the caller is connected to it: the word of the answer may be slower."""
+    agent, transport, serving = await early_media(exchange, silent=True)
+    await asyncio.sleep(0.1)
+    assert not agent.calls, "no agent begins before the answer"
+    transport.say(event="media", audio="hello")
+    await asyncio.sleep(1.1)
+    await post(exchange, event="status", id="out-1", status="answered", event_id="answered")
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 5)
+    assert [event.payload for event in agent.heard if isinstance(event, AudioReceived)] == [b"hello"]
 
 
 async def test_keys_that_are_pressed_in_early_media_reach_the_agent(exchange: Exchange) -> None:
