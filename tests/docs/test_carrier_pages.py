@@ -97,6 +97,7 @@ async def test_the_pages_file_of_ten_lines_takes_a_call(name: str, monkeypatch: 
         tree = ast.fix_missing_locations(tried.visit(ast.parse(text)))
         assert tried.replaced == ["account", "public_url"]
         names: dict[str, Any] = {"ACCOUNT": carrier.credential()}
+        carrier.point_webhooks(f"{url_of(port)}/{name}/main")
         exec(compile(tree, f"{name}.md", "exec"), names)
         async with serve(names["app"], port):
             caller = await carrier.ring("+14155550100", "+12125550123")

@@ -10,12 +10,15 @@ from typing import Any, ClassVar
 
 import pytest
 
+from anycarrier.credentials import Credential
 from anycarrier.errors import AnycarrierError, CallElsewhere, ConfigurationError
 from anycarrier.exchange import Exchange
 from anycarrier.listener import Listener
 from anycarrier.provider import Capability, Provider
 from anycarrier.routing import MemoryNumberRegistry
 from anycarrier.testing.conformance.kit import CALL_ID, THEIRS, Kit
+from anycarrier.testing.live_server import serve_sandbox
+from anycarrier.testing.sandbox import sandbox_type
 
 OF_ONE_CALL: dict[Capability | str, Callable[[Provider], Coroutine[Any, Any, Any]]] = {
     "hang_up": lambda provider: provider.hang_up(CALL_ID),
@@ -37,7 +40,8 @@ class ListenerChecks(Kit):
     """The operator's settings that the kit's listeners are given, as in ``Exchange(carrier_settings=...)``."""
 
     def settings_at(self, port: int) -> object | None:
-        """The operator's settings that have the listener open ``port`` of 127.0.0.1. None: it opens no address."""
+        """The operator's settings that have the listener open ``port`` of 127.0.0.1. None: it opens no address, and
+        connects to the carrier's sandbox, if that ships one."""
         return None
 
     def test_a_listener_opens_and_closes_and_opens_again(self) -> None:
@@ -107,9 +111,18 @@ class ListenerChecks(Kit):
 
         @contextlib.asynccontextmanager
         async def opened() -> AsyncIterator[Exchange]:
+            async with contextlib.AsyncExitStack() as held:
+                credential = self.credential
+                if self.settings_at(0) is None and self.provider.sandbox:  # it opens no address, but connects to one
+                    credential = (await held.enter_async_context(serve_sandbox(sandbox_type(self.name)))).credential()
+                async with connected(credential) as exchange:
+                    yield exchange
+
+        @contextlib.asynccontextmanager
+        async def connected(credential: Credential) -> AsyncIterator[Exchange]:
             exchange = Exchange(
                 registry=MemoryNumberRegistry(),
-                credentials={"kit": self.credential},
+                credentials={"kit": credential},
                 public_url="https://voice.example.com",
                 secret="x" * 32,
                 carrier_settings=settings or self.listener_settings,

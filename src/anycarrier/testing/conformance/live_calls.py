@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
+import wave
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from anycarrier.asgi import create_app
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, TransferStatus
 from anycarrier.errors import AnycarrierError, AuthenticationFailed
 from anycarrier.events import AudioReceived, DigitPressed
@@ -28,7 +31,7 @@ from anycarrier.session import MediaSession
 from anycarrier.testing.conformance.kit import OURS, SECRET, THEIRS, Kit
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import tone
-from anycarrier.testing.live_server import serve_sandbox
+from anycarrier.testing.live_server import listening, serve, serve_sandbox, url_of
 from anycarrier.testing.sandbox import Sandbox, sandbox_type
 
 SAID = tone(0.4, 440)
@@ -158,21 +161,21 @@ class LiveCallChecks(Kit):
     async def _line(self) -> AsyncIterator[Line]:
         async with serve_sandbox(sandbox_type(self.name)) as sandbox:
             sandbox.add_number(OURS)
+            port = listening()
             exchange = Exchange(
                 registry=MemoryNumberRegistry(),
                 credentials={"kit": sandbox.credential()},
-                public_url="https://voice.example.com",
+                public_url=url_of(port),
                 secret="x" * 32,
                 policy=Policy(allow=["US"]),
             )
+            # Events come to the listener; the audio may come to our media socket all the same.
+            sandbox.point_webhooks(exchange.switchboard.webhook_url(self.name, "kit"))
             line = Line(exchange, sandbox)
             exchange.switchboard.agents = line.talk
-            try:
-                await exchange.start()
+            async with serve(create_app(exchange), port):
                 await exchange.assign(OURS, agent_id="kit", credential_id="kit")
                 yield line
-            finally:
-                await exchange.stop()
 
 
 # --- what each capability does on a live call ------------------------------------------------------------------------
@@ -226,6 +229,21 @@ async def _fetch_call(line: Line) -> None:
     assert (await provider.fetch_call(far_end.call_id)).status is CallStatus.ENDED
 
 
+async def _record(line: Line) -> None:
+    far_end = await line.rung()
+    provider = await line.exchange.switchboard.provider("kit")
+    recording = await provider.start_recording(far_end.call_id)
+    assert recording, "a listener has no webhook that could tell the recording's id later"
+    await far_end.say(SAID)
+    await until(lambda: SAID in far_end.heard)
+    await provider.stop_recording(far_end.call_id, recording)
+    audio = await provider.fetch_recording(recording)
+    with wave.open(io.BytesIO(audio)) as file:
+        assert file.getnframes() / file.getframerate() >= len(SAID) / 8000
+    await far_end.hang_up()
+    await line.over(far_end.call_id)
+
+
 async def _list_numbers(line: Line) -> None:
     held = await line.exchange.list_numbers("kit")
     assert all(isinstance(number, OwnedNumber) for number in held)
@@ -242,6 +260,7 @@ DONE: Mapping[Capability, Callable[[Line], Coroutine[Any, Any, None]]] = {
     Capability.TRANSFER: _transfer,
     Capability.SEND_DIGITS: _send_digits,
     Capability.FETCH_CALL: _fetch_call,
+    **dict.fromkeys((Capability.START_RECORDING, Capability.STOP_RECORDING, Capability.FETCH_RECORDING), _record),
     Capability.LIST_NUMBERS: _list_numbers,
     Capability.CHECK_CREDENTIAL: _check_credential,
 }
