@@ -28,6 +28,8 @@ CARRIERS = [
     "sip",
     "signalwire",
     "plivo",
+||||||| parent of 7461d482 (Asterisk: one's own server as the carrier, by ARI and chan_websocket, with a sandbox)
+    "asterisk",
 ]
 
 OURS = "+14155550101"
@@ -51,6 +53,11 @@ class House:
     def listens(self) -> bool:
         """Whether the carrier's calls come over sockets of its own: no webhooks, no WebSocket of ours, no REST."""
         return Capability.LISTEN in self.provider.capabilities
+
+    @property
+    def direct(self) -> bool:
+        """Whether nothing is between us and the far end that could be asked by REST: SIP."""
+        return self.listens and "base_url" not in self.provider.credential_type.model_fields
 
     def skip_where_it_listens(self, lacks: str) -> None:
         if self.listens:

@@ -143,7 +143,8 @@ async def test_bad_logins_are_typed_and_never_quoted(
     held = house.exchange.switchboard.credentials
     assert isinstance(held, MemoryCredentials)
     held.by_id["bad"] = with_secret(house, secret)
-    await house.exchange.start_listener("bad")
+    with contextlib.suppress(ProviderError):  # where a listener logs in before it opens
+        await house.exchange.start_listener("bad")
     provider = await house.exchange.switchboard.provider("bad")
     with pytest.raises(errors) as refused:
         await provider.dial(_request())

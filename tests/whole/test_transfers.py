@@ -106,7 +106,7 @@ async def test_a_stop_ends_a_transferred_call(house: House) -> None:
     await house.exchange.hang_up(far_end.call_id)
     assert (await house.over(far_end)).reason is EndReason.TRANSFERRED
     # Where the call is between the far end and us, it is over with us out of it, and theirs is their own.
-    assert (far_end.state == "ended") is not house.listens
+    assert (far_end.state == "ended") is not house.direct
 
 
 async def test_a_caller_who_leaves_while_the_target_rings_was_not_transferred(house: House) -> None:
