@@ -82,13 +82,15 @@ class AsteriskCall:
 
     def news(self, status: CallStatus, event: Mapping[str, Any]) -> events.CallProgress:
         """How far it is now."""
-        at, told = moment(event.get("timestamp")), {"call_id": self.id, "event_id": f"{self.id}:{status}", "raw": event}
+        at, told = moment(event.get("timestamp")), f"{self.id}:{status}"
         ended_at = (at or datetime.now(UTC)) if status is CallStatus.ENDED else None
         now = {"status": status, "answered_at": self.answered_at, "ended_at": ended_at, "raw": dict(event)}
         self.call = self.call.model_copy(update=now)
         if status is not CallStatus.INITIATED:
             self.first.set()
-        return events.CallProgress(call=self.call, reference=self.call.reference, occurred_at=at, **told)
+        return events.CallProgress(
+            call=self.call, call_id=self.id, reference=self.call.reference, event_id=told, occurred_at=at, raw=event,
+        )  # fmt: skip
 
     async def _delete(self, *those: tuple[str, str]) -> None:
         for kind, name in those:
@@ -130,8 +132,8 @@ class AsteriskCall:
         self._media = asyncio.get_running_loop().create_future()  # before: its events may overtake the answer
         with self.listener.provider.tolerating(409):  # asked again, since the answer was lost
             await self.ari(operation, "POST", "channels", "externalMedia", json=body)
-        over = asyncio.ensure_future(self.over.wait())
-        await asyncio.wait({self._media, over}, timeout=MEDIA_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        over: asyncio.Future[Any] = asyncio.ensure_future(self.over.wait())
+        await asyncio.wait([self._media, over], timeout=MEDIA_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
         if self.over.is_set():
             return

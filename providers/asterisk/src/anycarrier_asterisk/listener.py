@@ -192,7 +192,8 @@ class AsteriskListener:
 
     def _of_call(self, kind: str, call: AsteriskCall, state: str, event: Mapping[str, Any]) -> None:
         call.in_stasis = call.in_stasis or kind == "StasisStart"
-        told = {"call_id": call.id, "event_id": f"{call.id}:{kind}:{event.get('timestamp')}", "raw": event}
+        once = f"{call.id}:{kind}:{event.get('timestamp')}"
+        told: dict[str, Any] = {"call_id": call.id, "event_id": once, "raw": event}
         if kind == "ChannelDestroyed":
             call.ended(event)
         elif kind == "StasisEnd":

@@ -184,7 +184,6 @@ class AsteriskProvider(Provider):
 
     def _here(self, operation: str, call_id: str) -> AsteriskCall:
         """The call, also for a while after its end; ``CallElsewhere`` for one that this process does not have."""
-        call = self.listener and (self.listener.calls.get(call_id) or self.listener.ended.get(call_id))
-        if call is None:
-            raise errors.CallElsewhere(self.name, operation, call_id)
-        return call
+        if self.listener is not None and (call := self.listener.calls.get(call_id) or self.listener.ended.get(call_id)):
+            return call
+        raise errors.CallElsewhere(self.name, operation, call_id)

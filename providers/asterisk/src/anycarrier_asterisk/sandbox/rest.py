@@ -268,8 +268,7 @@ class Api:
             return
         channel.answers()
         channel.enters_stasis(args)
-        assert channel.far_end is not None
-        if channel.over:
+        if channel.far_end is None or channel.id not in self.server.channels:
             return
         if outcome is Outcome.HANGS_UP:
             await asyncio.sleep(HANGS_UP_AFTER)
