@@ -28,7 +28,6 @@ CARRIERS = [
     "sip",
     "signalwire",
     "plivo",
-||||||| parent of 7461d482 (Asterisk: one's own server as the carrier, by ARI and chan_websocket, with a sandbox)
     "asterisk",
 ]
 
