@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import ConfigurationError
 from anycarrier.numbers import E164, PhoneNumber
+from anycarrier.parsing import decimal
 from anycarrier.sip import CallHeaders, Destination
 
 
@@ -132,6 +133,14 @@ class Price(BaseModel):
 
     amount: Decimal = Field(ge=0)
     currency: str = Field(pattern=r"^[A-Z]{3}$")
+
+
+def price_of(amount: object, currency: object) -> Price | None:
+    """What a carrier says a call cost, a charge being negative at some; None for what is no price, or not yet one."""
+    told = decimal(amount)
+    if told is None or not isinstance(currency, str) or not re.fullmatch("[A-Z]{3}", currency):
+        return None
+    return Price(amount=abs(told), currency=currency)
 
 
 MOST_FACTS, LONGEST_FACT = 16, 1024

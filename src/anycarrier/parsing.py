@@ -169,6 +169,7 @@ def decimal(text: object) -> Decimal | None:
     return amount if amount.is_finite() else None
 
 
-def fingerprint(message: Mapping[str, object]) -> str:
-    """The same 16 characters for the same message: an ``event_id`` where the carrier gives none."""
-    return sha256(repr(sorted(message.items())).encode("utf-8", "replace")).hexdigest()[:16]
+def fingerprint(message: Mapping[str, object] | bytes) -> str:
+    """The same 16 characters for the same form or body: an ``event_id`` where the carrier gives none."""
+    told = message if isinstance(message, bytes) else repr(sorted(message.items())).encode("utf-8", "replace")
+    return sha256(told).hexdigest()[:16]

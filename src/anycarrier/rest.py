@@ -77,6 +77,9 @@ class RestApi:
     requirement_codes: ClassVar[Mapping[str, NumberRequirement]] = {}
     """Carrier code -> what a regulated number lacks; such a refusal is ``RequirementsMissing``."""
 
+    id_pattern: ClassVar[str] = r"[A-Za-z0-9_-][A-Za-z0-9_.:~=@-]{0,255}"
+    """What ids of the carrier's look like, for :meth:`path_id`: nothing that could leave its place in a path."""
+
     reads_xml: ClassVar[bool] = False
     """True where the carrier answers in XML too: :meth:`request` then returns the root element."""
 
@@ -125,7 +128,7 @@ class RestApi:
 
     def path_id(self, operation: str, text: str) -> str:
         """``text`` if it can be an id, which becomes part of a path, unquoted; ``NotFound`` for what is none."""
-        if not _ID.fullmatch(text):
+        if not re.fullmatch(self.id_pattern, text):
             raise NotFound(self.name, operation, f"that is no id of {self.name}'s")
         return text
 
@@ -203,10 +206,7 @@ class RestApi:
                 answer = await self.http.get(url, timeout=self.timeout, follow_redirects=True)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
             self.unanswered(operation, failure)
-        if answer.status_code != 200:
-            self.read(answer, operation)
-            raise self.unreadable(operation, "no file came", status=answer.status_code)
-        return answer.content
+        return self.file(answer, operation)
 
     async def pages(
         self, ask: Callable[[T], Awaitable[Any]], first: T, after: Callable[[Any, T], T | None], *, operation: str
@@ -271,6 +271,8 @@ class RestApi:
         """Where ``path`` is: a path of the API's, or what a page names as the next, which stays on the API's host."""
         root = (getattr(self.credential, "base_url", None) or root or self.base_url).rstrip("/")
         if not path.startswith(("http://", "https://")):
+            if not path.startswith("/"):  # joined to a host it could make another one of it
+                raise self.unreadable(operation, "a page that is no path of the API's")
             prefix = urlsplit(root).path
             return urljoin(root, path) if prefix and path.startswith(f"{prefix}/") else root + path
         if urlsplit(path)[:2] != urlsplit(root)[:2]:
@@ -291,6 +293,13 @@ class RestApi:
             wanted = "neither JSON nor XML" if self.reads_xml else "not JSON"
             raise UnreadableResponse(self.name, operation, f"the body is {wanted}", status=response.status_code)
         return body
+
+    def file(self, response: httpx.Response, operation: str) -> bytes:
+        """The bytes of a carrier's answer, or the typed error it stands for."""
+        if response.status_code != 200:
+            self.read(response, operation)
+            raise self.unreadable(operation, "no file came", status=response.status_code)
+        return response.content
 
     def unreadable(self, operation: str, problem: str, *, status: int | None = None) -> UnreadableResponse:
         """The error for an answer of another shape than the plugin expects."""
@@ -376,8 +385,6 @@ class RestApi:
                 return max(0.0, float(headers.get(name, "")))
         return None
 
-
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:~=@-]{0,255}")
 def _decoded(response: httpx.Response) -> tuple[Any, bool]:
     """(value, whether it could be read) of a body in JSON or XML; None for an empty one."""
     body = response.content

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from anycarrier.audio import L16_16K, PCMU_8K
-from anycarrier.calls import DialRequest, StreamTarget
+from anycarrier.calls import DialRequest, Price, StreamTarget, price_of
 from anycarrier.credentials import Credential
 from anycarrier.errors import (
     InsufficientFunds,
@@ -321,7 +321,10 @@ async def test_the_next_page_may_be_a_link(following: str) -> None:
     assert asked == ["https://api.brook.example/v1/acct/x", "https://api.brook.example/v1/acct/x?page=1"]
 
 
-@pytest.mark.parametrize("following", ["https://evil.example/v1/acct/x", "http://api.brook.example/v1/acct/x"])
+@pytest.mark.parametrize(
+    "following",
+    ["https://evil.example/v1/acct/x", "http://api.brook.example/v1/acct/x", "@evil.example/x", ".evil.example/x", ""],
+)
 async def test_a_link_to_another_host_is_not_followed_with_our_login(following: str) -> None:
     asked: list[str] = []
 
@@ -329,7 +332,7 @@ async def test_a_link_to_another_host_is_not_followed_with_our_login(following: 
         asked.append(request.url.host)
         return httpx.Response(200, json={"next": following, "rows": []})
 
-    with pytest.raises(UnreadableResponse, match="another host"):
+    with pytest.raises(UnreadableResponse, match=r"another host|no path of the API"):
         await brook(answer).listed("/x", "rows", operation="look", after=lambda body, _: body["next"])
     assert asked == ["api.brook.example"]
 
@@ -479,12 +482,15 @@ def test_durations_counts_and_amounts() -> None:
     assert [integer(x) for x in ("", None, "-1", "1.5", "٣", True, "1" * 10, -1, 10**9)] == [None] * 9
     assert [sip_code(x) for x in ("486", 486, "unspecified", True, 0, 700, 99)] == [486, 486] + [None] * 5
     assert [decimal(x) for x in ("-0.0085", 2)] == [Decimal("-0.0085"), Decimal(2)]
+    assert price_of("-0.0085", "USD") == price_of(0.0085, "USD") == Price(amount=Decimal("0.0085"), currency="USD")
+    assert [price_of(*x) for x in ((None, "USD"), ("x", "USD"), ("1", None), ("1", "usd"), ("1", "US"))] == [None] * 5
     assert [decimal(x) for x in ("", None, "NaN", "inf", "x")] == [None] * 5
 
 
 def test_a_fingerprint_is_of_the_message_and_not_of_its_order() -> None:
     assert fingerprint({"a": "1", "b": "2"}) == fingerprint({"b": "2", "a": "1"}) != fingerprint({"a": "1", "b": "3"})
-    assert len(fingerprint({"a": "\ud800"})) == 16
+    assert len(fingerprint({"a": "\ud800"})) == len(fingerprint(b"{}")) == 16
+    assert fingerprint(b"{}") != fingerprint(b"[]")
 
 
 # --- logins of webhooks -----------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ PARTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("Its refusals", refusals, "Meaning"),
     ("XML", markup, "element document Markup fits_xml read_xml texts"),
     ("Calls", calls, "Call CallStatus EndReason Direction Price TransferStatus DialRequest MachineDetection"
-                     " StreamTarget reason_of_sip"),
+                     " StreamTarget reason_of_sip price_of"),
     ("Events", events, ""),
     ("Numbers", numbers, "NumberQuery NumberType NumberFeature AvailableNumber NumberRequirement OwnedNumber"
                          " PendingOrder SyncResult e164 normal country_of"),

@@ -25,7 +25,7 @@ from anycarrier import (
 from anycarrier.agent import Agents
 from anycarrier.asgi import create_app
 from anycarrier.testing.live_server import serve
-from anycarrier_twilio.twiml import Instructions, Verb
+from anycarrier_twilio.carrier_side.twiml import Instructions, Verb
 from anycarrier_twilio_front import FrontCall, TwilioFront
 from anycarrier_twilio_front.document import Document
 from anycarrier_twilio_front.stream import BotStream

@@ -8,7 +8,7 @@ import pytest
 
 from anycarrier import EndReason
 from anycarrier.calls import TransferStatus
-from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio.carrier_side.twiml import Instructions
 from contrib.twilio_front.fronted import DESK, open_fronted, twiml
 from contrib.twilio_front.relay_bot import RelayBot, Talk, relay_bot
 from fake_speech import SILENCE, SPEECH, FakeEngine

@@ -15,7 +15,7 @@ from anycarrier.errors import AnycarrierError, ConfigurationError
 from anycarrier.speech import SpeechEngine
 from anycarrier.testing.sandbox_numbers import OUTCOMES, Outcome
 from anycarrier.wav import wav_bytes
-from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio.carrier_side.twiml import Instructions
 from anycarrier_twilio_front import TwilioFront
 from contrib.twilio_front.fronted import ACCOUNT, CALLEE, DESK, OTHERS, open_fronted, stream, twiml
 from fake_speech import SPEECH, FakeEngine

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from anycarrier.speech import Heard, SpeechEngine
-from anycarrier_twilio.twiml import TwimlError, Verb
+from anycarrier_twilio.carrier_side.twiml import TwimlError, Verb
 from anycarrier_twilio_front.gather import Gather
 from anycarrier_twilio_front.speech import Speech
 from fake_speech import FakeEngine, Line

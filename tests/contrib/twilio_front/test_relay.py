@@ -13,7 +13,7 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection
 
 from anycarrier import EndReason
-from anycarrier_twilio.twiml import Instructions, Verb
+from anycarrier_twilio.carrier_side.twiml import Instructions, Verb
 from anycarrier_twilio_front import relay as relay_module
 from anycarrier_twilio_front import relay_session as session_module
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts, Reply

@@ -13,7 +13,7 @@ from anycarrier import EndReason
 from anycarrier.agent import FinishedCall
 from anycarrier.agent.conversation import AgentChannel, Conversation
 from anycarrier.errors import AgentUnreachable
-from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio.carrier_side.twiml import Instructions
 from anycarrier_twilio_front import RelayFront
 from anycarrier_twilio_front.relay import Relay, RelayEnd
 from anycarrier_twilio_front.relay_session import RelaySession

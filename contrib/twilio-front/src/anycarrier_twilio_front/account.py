@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from anycarrier.errors import ConfigurationError
-from anycarrier_twilio.twiml import Instructions, Verb
+from anycarrier_twilio.carrier_side.twiml import Instructions, Verb
 from anycarrier_twilio_front.callbacks import BotError, BotRequests, Hosts
 from anycarrier_twilio_front.calls import FrontCall
 

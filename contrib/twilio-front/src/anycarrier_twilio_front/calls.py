@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import httpx
 
 from anycarrier import Call, Direction, MachineDetected
-from anycarrier_twilio.call_status import status_word
-from anycarrier_twilio.calls_api import StatusCallback
-from anycarrier_twilio.messages import call_form
-from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio.carrier_side.calls_api import StatusCallback
+from anycarrier_twilio.carrier_side.messages import call_form, status_word
+from anycarrier_twilio.carrier_side.twiml import Instructions
 from anycarrier_twilio_front.callbacks import BotError
 
 if TYPE_CHECKING:

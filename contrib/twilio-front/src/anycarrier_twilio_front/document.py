@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 
 from anycarrier.redaction import redact
-from anycarrier_twilio import twiml
-from anycarrier_twilio.twiml import XML_TYPES, Instructions, TwimlError, Verb, rule
+from anycarrier_twilio.carrier_side import twiml
+from anycarrier_twilio.carrier_side.twiml import XML_TYPES, Instructions, TwimlError, Verb, rule
 from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError, joined, shown
 from anycarrier_twilio_front.calls import FrontCall

@@ -36,9 +36,9 @@ from anycarrier import (
 from anycarrier.agent import first_done, raw_agent
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import ConfigurationError
-from anycarrier_twilio.calls_api import EVENTS, StatusCallback
-from anycarrier_twilio.messages import status_form
-from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio.carrier_side.calls_api import EVENTS, StatusCallback
+from anycarrier_twilio.carrier_side.messages import status_form
+from anycarrier_twilio.carrier_side.twiml import Instructions
 from anycarrier_twilio_front.account import BotAccount, require_secret
 from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.calls import FrontCall

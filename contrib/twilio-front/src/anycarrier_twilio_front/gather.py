@@ -12,7 +12,7 @@ from anycarrier.agent.recognition import Recognition
 from anycarrier.agent.turn_taking import TurnTaking
 from anycarrier.errors import ConfigurationError, SpeechFailed
 from anycarrier.speech import BeginUtterance, EmitFinal, EmitInterim, Output, SpeechEngine, TurnSettings
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio.carrier_side.twiml import Verb
 from anycarrier_twilio_front.speech import noted
 
 log = logging.getLogger("anycarrier.twilio_front")

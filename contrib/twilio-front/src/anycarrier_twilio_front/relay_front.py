@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from anycarrier.agent import AgentCall
 from anycarrier.errors import AgentUnreachable, StreamNotOpen
-from anycarrier_twilio.twiml import Instructions, TwimlError, Verb
+from anycarrier_twilio.carrier_side.twiml import Instructions, TwimlError, Verb
 from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError, joined
 from anycarrier_twilio_front.calls import FrontCall

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio.carrier_side.twiml import Verb
 
 INPUTS = {"none": frozenset[str](), "dtmf": frozenset({"dtmf"}), "speech": frozenset({"speech"})}
 ANY = frozenset({"dtmf", "speech"})

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from anycarrier import CallEvent, Direction, MediaEvent, MediaSession
 from anycarrier.agent import AgentSettings, Engines, MemoryTranscript, first_done
 from anycarrier.agent.conversation import AgentChannel, Conversation
-from anycarrier_twilio.twiml import Verb
+from anycarrier_twilio.carrier_side.twiml import Verb
 from anycarrier_twilio_front.account import BotAccount
 from anycarrier_twilio_front.callbacks import BotError, joined
 from anycarrier_twilio_front.calls import FrontCall

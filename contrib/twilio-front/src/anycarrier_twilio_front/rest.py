@@ -24,7 +24,7 @@ from anycarrier.errors import AnycarrierError, InvalidNumber, NumberNotAssigned,
 from anycarrier.numbers import e164
 from anycarrier.redaction import mask_number, redact
 from anycarrier.routing import Line
-from anycarrier_twilio.calls_api import (
+from anycarrier_twilio.carrier_side.calls_api import (
     CallOptions,
     Parameters,
     RestError,
@@ -35,7 +35,7 @@ from anycarrier_twilio.calls_api import (
     read_login,
     read_options,
 )
-from anycarrier_twilio.messages import API_VERSION
+from anycarrier_twilio.carrier_side.messages import API_VERSION
 from anycarrier_twilio_front import document
 from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.calls import Detection, FrontCall

@@ -22,7 +22,7 @@ from anycarrier.errors import (
     UnsupportedOperation,
 )
 from anycarrier.redaction import redact
-from anycarrier_twilio.calls_api import RestError
+from anycarrier_twilio.carrier_side.calls_api import RestError
 
 
 def refusal(problem: Exception, to: str, from_: str) -> RestError:

@@ -12,7 +12,7 @@ from anycarrier.agent import AgentSettings, Engines
 from anycarrier.agent.synthesis import Synthesis
 from anycarrier.errors import ConfigurationError
 from anycarrier.speech import SpeechEngine, open_speech_engine
-from anycarrier_twilio.twiml import TwimlError, Verb
+from anycarrier_twilio.carrier_side.twiml import TwimlError, Verb
 
 log = logging.getLogger("anycarrier.twilio_front")
 

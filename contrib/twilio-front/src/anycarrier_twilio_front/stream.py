@@ -23,7 +23,7 @@ from anycarrier import CallEvent, DigitPressed, MarkDropped, MarkReached, MediaE
 from anycarrier.agent import first_done
 from anycarrier.errors import StreamNotOpen
 from anycarrier.redaction import redact
-from anycarrier_twilio.messages import (
+from anycarrier_twilio.carrier_side.messages import (
     FRAME,
     Clear,
     PlayMedia,
@@ -33,8 +33,8 @@ from anycarrier_twilio.messages import (
     read_message,
     stream_form,
 )
+from anycarrier_twilio.carrier_side.twiml import Verb
 from anycarrier_twilio.signature import sign
-from anycarrier_twilio.twiml import Verb
 from anycarrier_twilio_front.callbacks import BotError, joined, shown
 from anycarrier_twilio_front.calls import FrontCall
 

@@ -15,7 +15,7 @@ from anycarrier.agent import first_done
 from anycarrier.calls import TransferStatus
 from anycarrier.errors import AnycarrierError, NumberNotAssigned, StreamNotOpen
 from anycarrier.speech import spoken_sentences
-from anycarrier_twilio.twiml import Instructions, Verb
+from anycarrier_twilio.carrier_side.twiml import Instructions, Verb
 from anycarrier_twilio_front.callbacks import BotError
 from anycarrier_twilio_front.calls import Dialled, FrontCall
 from anycarrier_twilio_front.document import Document, fetch, number_of

@@ -15,8 +15,9 @@ from xml.sax.saxutils import quoteattr
 
 from anycarrier.calls import DialRequest, MachineDetection, StreamTarget
 from anycarrier.events import InstructionsFor
+from anycarrier.markup import fits_xml
 from anycarrier_signalwire.wire import instructions_url
-from anycarrier_twilio.commands import fits_xml, header_problem
+from anycarrier_twilio.commands import header_problem
 
 WIDEBAND = {(name, rate): f"L16@{rate}h" for name in ("L16", "PCM16") for rate in (16000, 24000)}
 CODECS = {("PCMU", 8000): "", **WIDEBAND}

@@ -10,27 +10,45 @@ import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
-from xml.sax.saxutils import escape, quoteattr
 
 from anycarrier.audio import PCMU_8K
 from anycarrier.calls import DialRequest, MachineDetection, StreamTarget
+from anycarrier.markup import Markup, document, element, fits_xml
+from anycarrier.rest import given
 from anycarrier.sip import is_sip
 from anycarrier.webhooks import WebhookReply
-
-CONTENT_TYPE = "text/xml"
-NOTHING = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
-"""No instructions: an answered call ends, unless it is doing something already."""
 
 LONGEST_HEADERS = 1024
 """Characters of all headers in a SIP address."""
 
+LONGEST_PARAMETER = 500
+"""Characters of a ``<Parameter>``'s name and value together. https://www.twilio.com/docs/voice/twiml/stream#parameter"""
+
 RING_ON_SECONDS = 120
 """How long a call nobody takes may ring: beyond what any caller or carrier waits."""
+
+CALL_EVENTS = ["initiated", "ringing", "answered", "completed"]
+RECORDING_EVENTS = ["in-progress", "completed", "absent"]
+MACHINE_DETECTION = {MachineDetection.DETECT: "Enable", MachineDetection.WAIT_FOR_BEEP: "DetectMessageEnd"}
+
+WITHHELD = frozenset({"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"})
+"""What Twilio puts for a caller without a number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a keypad.
+
+Twilio support: "Why am I getting calls from these strange numbers?"
+"""
+
+
+def response(*verbs: Markup) -> str:
+    """A TwiML document. Without verbs an answered call ends, unless it is doing something already."""
+    return document(element("Response", {}, *verbs))
 
 
 def reply(markup: str) -> WebhookReply:
     """``markup`` as the answer to a webhook."""
-    return WebhookReply(body=markup.encode(), content_type=CONTENT_TYPE)
+    return WebhookReply(body=markup.encode(), content_type="text/xml")
+
+
+NOTHING = response()
 
 
 def connect_stream(stream: StreamTarget, *, status_url: str = "") -> str:
@@ -38,16 +56,14 @@ def connect_stream(stream: StreamTarget, *, status_url: str = "") -> str:
 
     Nothing follows ``<Connect>``, so the call ends with its stream.
     """
-    parameters = "".join(
-        _element("Parameter", {"name": name, "value": value}) for name, value in stream.custom.items()
-    )
-    attributes = {"url": stream.url, "statusCallback": status_url or None}
-    return _response(f"<Connect>{_element('Stream', attributes, parameters)}</Connect>")
+    parameters = [element("Parameter", {"name": name, "value": value}) for name, value in stream.custom.items()]
+    noun = element("Stream", {"url": stream.url, "statusCallback": status_url or None}, *parameters)
+    return response(element("Connect", {}, noun))
 
 
 def reject(reason: str) -> str:
     """Decline without answering (and without being billed); ``reason`` is ``busy`` or ``rejected``."""
-    return _response(_element("Reject", {"reason": reason}))
+    return response(element("Reject", {"reason": reason}))
 
 
 def ring_on(seconds: int = RING_ON_SECONDS) -> str:
@@ -55,7 +71,7 @@ def ring_on(seconds: int = RING_ON_SECONDS) -> str:
 
     https://www.twilio.com/docs/voice/twiml/pause
     """
-    return _response(_element("Pause", {"length": str(seconds)}) + _element("Reject", {"reason": "busy"}))
+    return response(element("Pause", {"length": seconds}), element("Reject", {"reason": "busy"}))
 
 
 def dial(
@@ -68,9 +84,9 @@ def dial(
     noun = "Sip" if is_sip(to) else "Number"
     if headers:
         to += ("&" if "?" in to else "?") + urlencode(headers, quote_via=quote)
-    target = {"statusCallback": status_url or None, "statusCallbackEvent": "answered" if status_url else None}
+    told = {"statusCallback": status_url, "statusCallbackEvent": "answered"} if status_url else {}
     verb = {"callerId": caller_id, "action": status_url or None}
-    return _response(_element("Dial", verb, _element(noun, target, escape(to))))
+    return response(element("Dial", verb, element(noun, told, to)))
 
 
 def header_problem(to: str, headers: Mapping[str, str] | None) -> tuple[str, str] | None:
@@ -80,37 +96,6 @@ def header_problem(to: str, headers: Mapping[str, str] | None) -> tuple[str, str
     if headers and len(urlencode(headers, quote_via=quote)) > LONGEST_HEADERS:
         return f"headers over {LONGEST_HEADERS} characters", "they travel in the SIP address; send fewer"
     return None
-
-
-def fits_xml(text: str) -> bool:
-    """False for control characters, which no escape makes legal in XML 1.0: Twilio would drop the call over one."""
-    return all(
-        char in "\t\n\r" or "\x20" <= char <= "\ud7ff" or "\ue000" <= char <= "\ufffd" or char > "\uffff"
-        for char in text
-    )
-
-
-def _response(inner: str) -> str:
-    return f'<?xml version="1.0" encoding="UTF-8"?><Response>{inner}</Response>'
-
-
-def _element(name: str, attributes: Mapping[str, str | None], inner: str = "") -> str:
-    head = "".join(f" {key}={quoteattr(value)}" for key, value in attributes.items() if value is not None)
-    return f"<{name}{head}>{inner}</{name}>" if inner else f"<{name}{head}/>"
-
-
-LONGEST_PARAMETER = 500
-"""Characters of a ``<Parameter>``'s name and value together. https://www.twilio.com/docs/voice/twiml/stream#parameter"""
-
-CALL_EVENTS = ["initiated", "ringing", "answered", "completed"]
-RECORDING_EVENTS = ["in-progress", "completed", "absent"]
-MACHINE_DETECTION = {MachineDetection.DETECT: "Enable", MachineDetection.WAIT_FOR_BEEP: "DetectMessageEnd"}
-
-WITHHELD = frozenset({"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"})
-"""What Twilio puts for a caller without a number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a keypad.
-
-Twilio support: "Why am I getting calls from these strange numbers?"
-"""
 
 
 def stream_problem(stream: StreamTarget) -> tuple[str, str] | None:
@@ -140,31 +125,24 @@ def dial_fields(request: DialRequest) -> dict[str, Any]:
         # Twilio's From *is* the caller id: the number that is shown and must be owned or verified.
         "from_": request.caller_id or request.from_,
         "twiml": connect_stream(request.stream, status_url=request.status_url),
-        "status_callback": request.status_url,
-        "status_callback_method": "POST",
-        "status_callback_event": CALL_EVENTS,
+        **_told("status_callback", request.status_url, CALL_EVENTS),
         "timeout": math.ceil(request.timeout),
+        "time_limit": None if request.time_limit is None else math.ceil(request.time_limit),
+        "send_digits": request.digits,
     }
-    if request.time_limit is not None:
-        fields["time_limit"] = math.ceil(request.time_limit)
-    if request.digits:
-        fields["send_digits"] = request.digits
     if request.machine_detection is not MachineDetection.OFF:
-        fields["machine_detection"] = MACHINE_DETECTION[request.machine_detection]
-        fields["async_amd"] = "true"
-        fields["async_amd_status_callback"] = request.status_url
-        fields["async_amd_status_callback_method"] = "POST"
+        fields |= {"machine_detection": MACHINE_DETECTION[request.machine_detection], "async_amd": "true"}
+        fields |= _told("async_amd_status_callback", request.status_url)
     if request.record:
-        fields["record"] = True
-        fields |= recording_fields(request.status_url)
-    return fields
+        fields |= {"record": True, **recording_fields(request.status_url)}
+    return given(fields)
 
 
 def recording_fields(status_url: str) -> dict[str, Any]:
     """Both sides, each on a channel of its own, and word of it to ``status_url`` where there is one."""
-    fields: dict[str, Any] = {"recording_channels": "dual"}
-    if status_url:
-        fields["recording_status_callback"] = status_url
-        fields["recording_status_callback_method"] = "POST"
-        fields["recording_status_callback_event"] = RECORDING_EVENTS
-    return fields
+    told = _told("recording_status_callback", status_url, RECORDING_EVENTS) if status_url else {}
+    return {"recording_channels": "dual", **told}
+
+
+def _told(callback: str, url: str, events: list[str] | None = None) -> dict[str, Any]:
+    return given({callback: url, f"{callback}_method": "POST", f"{callback}_event": events})

@@ -31,6 +31,17 @@ MAX_FRAME = 65_536
 ENCODINGS = {"audio/x-mulaw": "PCMU", "audio/x-alaw": "PCMA", "audio/x-l16": "L16"}
 
 
+class MediaBody(msgspec.Struct, gc=False):
+    payload: bytes
+    track: str = "inbound"
+    chunk: int | None = None
+    timestamp: int | None = None
+
+
+class Media(msgspec.Struct, tag_field="event", tag="media", gc=False):
+    media: MediaBody
+
+
 class MediaFormat(msgspec.Struct, rename="camel"):
     encoding: str = "audio/x-mulaw"
     sample_rate: int = 8000
@@ -44,44 +55,9 @@ class StartBody(msgspec.Struct, rename="camel"):
     custom_parameters: dict[str, str] = {}
 
 
-class MediaBody(msgspec.Struct, gc=False):
-    payload: bytes
-    track: str = "inbound"
-    chunk: int | None = None
-    timestamp: int | None = None
-
-
-class MarkBody(msgspec.Struct):
-    name: str = ""
-
-
-class DtmfBody(msgspec.Struct):
-    digit: str
-
-
-class Media(msgspec.Struct, tag_field="event", tag="media", gc=False):
-    media: MediaBody
-
-
 class Start(msgspec.Struct, tag_field="event", tag="start", rename="camel"):
     start: StartBody
     stream_sid: str = ""
-
-
-class Mark(msgspec.Struct, tag_field="event", tag="mark"):
-    mark: MarkBody
-
-
-class Dtmf(msgspec.Struct, tag_field="event", tag="dtmf"):
-    dtmf: DtmfBody
-
-
-class Stop(msgspec.Struct, tag_field="event", tag="stop"):
-    pass
-
-
-class Connected(msgspec.Struct, tag_field="event", tag="connected"):
-    pass
 
 
 class RelayedBody(msgspec.Struct, gc=False):
@@ -94,7 +70,7 @@ class Relayed(msgspec.Struct, tag_field="event", tag="media", gc=False):
 
 
 # strict=False reads Twilio's "155" as the number it is.
-_decode = msgspec.json.Decoder(Media | Start | Mark | Dtmf | Stop | Connected, strict=False).decode
+_decode = msgspec.json.Decoder(Media | Start, strict=False).decode
 _decode_relayed = msgspec.json.Decoder(Relayed).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -110,9 +86,7 @@ class TwilioSerializer(MediaSerializer):
 
     def __init__(self) -> None:
         self.stream_sid = ""
-        self._audio_head = ""
-        self._mark_head = ""
-        self._clear = ""
+        self._close()
 
     # --- from Twilio ----------------------------------------------------------------------------------------------
 
@@ -122,22 +96,11 @@ class TwilioSerializer(MediaSerializer):
         try:
             message = _decode(frame)
         except _UNREADABLE as problem:
-            return [_unknown(frame, problem)]
+            return self._other(frame, problem)
         if type(message) is Media:
             media = message.media
             return [AudioReceived(media.payload, media.track, media.chunk, media.timestamp, frame)]
-        raw = _decode_any(frame)
-        match message:
-            case Start():
-                return [self._started(message, raw)]
-            case Mark():
-                return [MarkReached(message.mark.name, raw)]
-            case Dtmf():
-                return [DigitPressed(message.dtmf.digit, raw)]
-            case Stop():
-                self._close()
-                return [StreamStopped("", raw)]
-        return []  # connected: says that a start follows, and nothing about the call
+        return [self._started(message, _decode_any(frame))]
 
     def _started(self, message: Start, raw: Any) -> StreamStarted:
         body = message.start
@@ -146,13 +109,31 @@ class TwilioSerializer(MediaSerializer):
             raise MalformedMessage("a start frame without streamSid or callSid", repr(raw))
         self._open(stream_sid)
         sent = body.media_format
-        return StreamStarted(
-            body.call_sid,
-            stream_sid,
-            AudioFormat(ENCODINGS.get(sent.encoding.lower(), sent.encoding), sent.sample_rate, sent.channels),
-            body.custom_parameters,
-            raw,
-        )
+        encoding = ENCODINGS.get(sent.encoding.lower(), sent.encoding)
+        format = AudioFormat(encoding, sent.sample_rate, sent.channels)
+        return StreamStarted(body.call_sid, stream_sid, format, body.custom_parameters, raw)
+
+    def _other(self, frame: Frame, problem: Exception) -> list[MediaEvent]:
+        """What is neither audio nor the start; ``problem`` is why a frame that says it is one cannot be read."""
+        try:
+            raw = _decode_any(frame)
+        except _UNREADABLE:
+            raise MalformedMessage(f"a media frame that is not JSON: {problem}", frame) from None
+        match raw:
+            case {"event": "mark", "mark": {"name": str(name)}}:
+                return [MarkReached(name, raw)]
+            case {"event": "dtmf", "dtmf": {"digit": str(digit)}}:
+                return [DigitPressed(digit, raw)]
+            case {"event": "stop"}:
+                self._close()
+                return [StreamStopped("", raw)]
+            case {"event": "connected"}:
+                return []  # says that a start follows, and nothing about the call
+            case {"event": "media" | "start" | "mark" | "dtmf" as kind}:
+                raise MalformedMessage(f"a {kind} frame out of shape: {problem}", frame)
+            case {"event": str(kind)}:
+                return [UnknownEvent(kind=kind, raw=raw)]
+        raise MalformedMessage("a media frame without an event", frame)
 
     def relay(self, frame: Frame) -> str | None:
         # With an escape in it the payload is not the text between its quotes: the long way round.
@@ -190,8 +171,6 @@ class TwilioSerializer(MediaSerializer):
             raise _not_open()
         return [self._clear]
 
-    # --- the stream's constants -------------------------------------------------------------------------------------
-
     def _open(self, stream_sid: str) -> None:
         self.stream_sid = stream_sid
         sid = _json(stream_sid)
@@ -205,23 +184,6 @@ class TwilioSerializer(MediaSerializer):
 
 def _json(text: str) -> str:
     return msgspec.json.encode(text).decode()
-
-
-def _unknown(frame: Frame, problem: BaseException) -> UnknownEvent:
-    """An event we have no word for; whatever is not even an event raises ``MalformedMessage``."""
-    try:
-        raw = _decode_any(frame)
-    except _UNREADABLE:
-        raise MalformedMessage(f"a media frame that is not JSON: {problem}", frame) from None
-    kind = raw.get("event") if isinstance(raw, dict) else None
-    if not isinstance(kind, str):
-        raise MalformedMessage("a media frame without an event", frame)
-    if kind in _KNOWN:
-        raise MalformedMessage(f"a {kind} frame out of shape: {problem}", frame)
-    return UnknownEvent(kind=kind, raw=raw)
-
-
-_KNOWN = frozenset({"media", "start", "mark", "dtmf", "stop", "connected"})
 
 
 def _not_open() -> StreamNotOpen:

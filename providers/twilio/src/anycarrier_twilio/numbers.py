@@ -7,15 +7,9 @@ from typing import Any
 
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberRequirement, NumberType, OwnedNumber
+from anycarrier.rest import given
 
 PROVIDER = "twilio"
-KINDS = {
-    NumberType.LOCAL: "local",
-    NumberType.TOLL_FREE: "toll_free",
-    NumberType.MOBILE: "mobile",
-    NumberType.NATIONAL: "national",
-}
-"""Our kind of number -> the SDK's name of the list."""
 
 REQUIREMENTS: Mapping[str, frozenset[NumberRequirement]] = {
     "none": frozenset(),
@@ -32,38 +26,35 @@ NORTH_AMERICA = ("US", "CA")
 MAX_RESULTS = 1000
 """Twilio's largest page."""
 
+_KINDS = {kind.value.replace("_", ""): kind for kind in NumberType}
+
 
 def search_fields(query: NumberQuery, unsupported: Callable[[str, str], UnsupportedOperation]) -> dict[str, Any]:
     """``query`` as keyword arguments of the SDK's list; what Twilio would quietly ignore is refused.
 
     The inventory search has no pages to turn, only a number of results to ask for: page 3 is the last third.
     """
-    if query.country not in NORTH_AMERICA:
-        for name, value in (("area code", query.area_code), ("region", query.region)):
-            if value:
-                raise unsupported(f"search by {name}", f"only in {' and '.join(NORTH_AMERICA)}")
+    for name, value in (("area code", query.area_code), ("region", query.region)):
+        if value and query.country not in NORTH_AMERICA:
+            raise unsupported(f"search by {name}", f"only in {' and '.join(NORTH_AMERICA)}")
     wanted = query.limit * query.page
     if wanted > MAX_RESULTS:
         raise unsupported("search beyond", f"{MAX_RESULTS} numbers")
-    fields: dict[str, Any] = {"limit": wanted}
-    if query.area_code:
-        fields["area_code"] = int(query.area_code)
-    if query.contains:
-        fields["contains"] = query.contains
-    if query.locality:
-        fields["in_locality"] = query.locality
-    if query.region:
-        fields["in_region"] = query.region
-    for feature in query.features:
-        fields[f"{feature.value}_enabled"] = True
-    return fields
+    fields = {
+        "limit": wanted,
+        "area_code": int(query.area_code) if query.area_code else None,
+        "contains": query.contains,
+        "in_locality": query.locality,
+        "in_region": query.region,
+    }
+    return given({**fields, **{f"{feature}_enabled": True for feature in query.features}})
 
 
-def available(item: Mapping[str, Any], kind: NumberType) -> AvailableNumber:
+def available(item: Mapping[str, Any], kind: NumberType, provider: str = PROVIDER) -> AvailableNumber:
     """One offer. Twilio's search tells no price."""
     return AvailableNumber(
         number=item.get("phone_number", ""),
-        provider=PROVIDER,
+        provider=provider,
         country=item.get("iso_country") or "",
         type=kind,
         region=item.get("region") or None,
@@ -74,14 +65,14 @@ def available(item: Mapping[str, Any], kind: NumberType) -> AvailableNumber:
     )
 
 
-def owned(item: Mapping[str, Any]) -> OwnedNumber:
+def owned(item: Mapping[str, Any], provider: str = PROVIDER) -> OwnedNumber:
     """One number of the account's; ``id`` is its PN SID."""
     return OwnedNumber(
         number=item.get("phone_number", ""),
-        provider=PROVIDER,
+        provider=provider,
         id=item.get("sid", ""),
         status=item.get("status") or "active",
-        type=_KINDS_OWNED.get(str(item.get("type") or "").replace("-", "").replace("_", "").lower()),
+        type=_KINDS.get(str(item.get("type") or "").replace("-", "").replace("_", "").lower()),
         features=features(item),
         friendly_name=item.get("friendly_name") or None,
         webhook_url=item.get("voice_url") or None,
@@ -89,16 +80,11 @@ def owned(item: Mapping[str, Any]) -> OwnedNumber:
     )
 
 
-_KINDS_OWNED = {kind.value.replace("_", ""): kind for kind in NumberType}
-
-
 def features(item: Mapping[str, Any]) -> frozenset[NumberFeature]:
     """What a number can carry. Offers say ``SMS`` where owned numbers say ``sms``."""
-    capabilities = item.get("capabilities")
-    if not isinstance(capabilities, Mapping):
-        return frozenset()
-    names = {str(name).lower() for name, able in capabilities.items() if able}
-    return frozenset(feature for feature in NumberFeature if feature.value in names)
+    told = item.get("capabilities")
+    able = {str(name).lower() for name, yes in told.items() if yes} if isinstance(told, Mapping) else set()
+    return frozenset(feature for feature in NumberFeature if feature in able)
 
 
 def settings_to_write(item: Mapping[str, Any], webhook_url: str) -> dict[str, str]:
@@ -121,8 +107,3 @@ def settings_to_clear(item: Mapping[str, Any], webhook_url: str) -> dict[str, st
     """The settings of ``item`` that send its calls, or news of them, to ``webhook_url``, each with nothing as value."""
     ours = ("voice_url", "voice_fallback_url", "status_callback")
     return {name: "" for name in ours if item.get(name) == webhook_url}
-
-
-def wire_name(name: str) -> str:
-    """``voice_url`` -> ``VoiceUrl``, as Twilio's console and API write it."""
-    return "".join(word.title() for word in name.split("_"))

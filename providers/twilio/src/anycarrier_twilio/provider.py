@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
@@ -20,24 +18,19 @@ from anycarrier.errors import (
     MalformedMessage,
     NotFound,
     PermissionDenied,
-    ProviderError,
-    RequestRejected,
     SignatureInvalid,
-    UnreadableResponse,
 )
 from anycarrier.events import CallEvent, DigitReported, IncomingCall, TransferProgress
-from anycarrier.numbers import AvailableNumber, NumberQuery, NumberRequirement, OwnedNumber, SyncResult, e164
+from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
 from anycarrier.provider import Provider
-from anycarrier.redaction import mask_number
 from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
-from anycarrier_twilio import call_status, commands, numbers, signature, wire
+from anycarrier_twilio import call_status, commands, errors, numbers, signature, wire
 from anycarrier_twilio.credential import TwilioCredential
-from anycarrier_twilio.errors import ALREADY_OVER, MEANINGS, meaning
 from anycarrier_twilio.frames import TwilioSerializer
 
 T = TypeVar("T")
-SID = re.compile(r"[A-Za-z0-9_-]+")
+
 
 class TwilioProvider(Provider):
     """One Twilio account."""
@@ -45,18 +38,14 @@ class TwilioProvider(Provider):
     name = "twilio"
     title = "Twilio"
     credential_type = TwilioCredential
+    credential: TwilioCredential
     base_url = "https://api.twilio.com"
     sandbox = "anycarrier_twilio.sandbox:TwilioSandbox"
     reports_transfers: ClassVar[bool] = True
-    error_types: ClassVar[Mapping[str, type[ProviderError]]] = {code: m.error for code, m in MEANINGS.items()}
-
-    requirement_codes: ClassVar[Mapping[str, NumberRequirement]] = {
-        "21631": NumberRequirement.ADDRESS,
-        "21649": NumberRequirement.DOCUMENTS,
-        "21651": NumberRequirement.DOCUMENTS,
-    }
-
-    credential: TwilioCredential
+    error_types = errors.MEANINGS
+    error_words = errors.BY_WORDS
+    requirement_codes = errors.REQUIREMENTS
+    id_pattern = r"[A-Za-z0-9_-]+"
 
     # --- no I/O -------------------------------------------------------------------------------------------------
 
@@ -73,11 +62,10 @@ class TwilioProvider(Provider):
 
     async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
         fields = numbers.search_fields(query, self.unsupported)
-        kind = numbers.KINDS[query.type]
         try:
-            pages = await self._ask(
+            pages = await self._answers(
                 "search_numbers",
-                lambda client: getattr(client.available_phone_numbers(query.country), kind).list_async(**fields),
+                lambda client: getattr(client.available_phone_numbers(query.country), query.type).list_async(**fields),
                 query.extra,
             )
         except NotFound:
@@ -92,17 +80,17 @@ class TwilioProvider(Provider):
     ) -> OwnedNumber:
         """Bought at once: Twilio has no orders to wait for. Addresses and bundles go in ``extra``."""
         number = e164(number)
-        bodies = await self._ask(
+        body = await self._ask(
             "buy_number", lambda client: client.incoming_phone_numbers.create_async(phone_number=number), extra
         )
-        return self._read("buy_number", numbers.owned, bodies[-1])
+        return self._read("buy_number", numbers.owned, body)
 
     async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
         items = await self._numbers("list_numbers", number)
         return [self._read("list_numbers", numbers.owned, item) for item in items]
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
-        return await self._set("configure_number", number, webhook_url, numbers.settings_to_write, dry_run=dry_run)
+        return await self._set("configure_number", number, webhook_url, numbers.settings_to_write, dry_run)
 
     async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
         return await self._set("unconfigure_number", number, webhook_url, numbers.settings_to_clear)
@@ -110,44 +98,31 @@ class TwilioProvider(Provider):
     async def release_number(self, number: str) -> None:
         held = await self._numbers("release_number", number)
         if not held:
-            raise NotFound(self.name, "release_number", self._not_held(number))
-        sid = self._sid(held[0].get("sid", ""), "release_number")
+            raise self.not_held("release_number", number)
+        sid = self.path_id("release_number", held[0].get("sid", ""))
         await self._ask("release_number", lambda client: client.incoming_phone_numbers(sid).delete_async())
 
     async def check_credential(self) -> str:
         """The Account SID, once the login was accepted and the account is active."""
-        account_sid = self.credential.account_sid
-        bodies = await self._ask(
-            "check_credential", lambda client: client.api.v2010.accounts(account_sid).fetch_async()
-        )
-        body = bodies[-1]
-        if body.get("status") in ("suspended", "closed"):
-            raise PermissionDenied(
-                self.name,
-                "check_credential",
-                f"the account is {body['status']}",
-                next_step="See why in the Twilio console.",
-            )
-        if body.get("sid") != account_sid:
+        sid = self.credential.account_sid
+        body = await self._ask("check_credential", lambda client: client.api.v2010.accounts(sid).fetch_async())
+        if (status := body.get("status")) in ("suspended", "closed"):
+            step = "See why in the Twilio console."
+            raise PermissionDenied(self.name, "check_credential", f"the account is {status}", next_step=step)
+        if body.get("sid") != sid:
             raise AuthenticationFailed(self.name, "check_credential", "these secrets belong to another account")
-        return account_sid
+        return sid
 
     # --- calls --------------------------------------------------------------------------------------------------
 
     async def dial(self, request: DialRequest) -> Call:
         self._refuse_to(commands.dial_problem(request))
         fields = commands.dial_fields(request)
-        bodies = await self._ask("dial", lambda client: client.calls.create_async(**fields), request.extra)
-        call = self._read("dial", call_status.call_from_rest, bodies[-1])
+        body = await self._ask("dial", lambda client: client.calls.create_async(**fields), request.extra)
+        call = self._read("dial", call_status.call_from_rest, body)
         # Our own words for who rings whom: Twilio's From is the caller id that was shown.
-        return call.model_copy(
-            update={
-                "reference": request.reference,
-                "from_": request.from_,
-                "to": request.to,
-                "time_limit": request.time_limit,
-            }
-        )
+        ours = {"from_": request.from_, "to": request.to, "time_limit": request.time_limit}
+        return call.model_copy(update={"reference": request.reference, **ours})
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
         self._refuse_to(commands.stream_problem(stream))
@@ -161,17 +136,14 @@ class TwilioProvider(Provider):
         return commands.reply(commands.dial(destination(to), caller_id=caller_id, status_url=status_url))
 
     async def hang_up(self, call_id: str) -> None:
-        sid = self._sid(call_id, "hang_up")
-        try:
+        sid = self.path_id("hang_up", call_id)
+        with self.tolerating(*errors.OVER):
             await self._ask("hang_up", lambda client: client.calls(sid).update_async(status="completed"))
-        except RequestRejected as refused:
-            if refused.code not in ALREADY_OVER and not isinstance(refused, NotFound) and refused.status != 410:
-                raise
 
     async def fetch_call(self, call_id: str) -> Call:
-        sid = self._sid(call_id, "fetch_call")
-        bodies = await self._ask("fetch_call", lambda client: client.calls(sid).fetch_async())
-        return self._read("fetch_call", call_status.call_from_rest, bodies[-1])
+        sid = self.path_id("fetch_call", call_id)
+        body = await self._ask("fetch_call", lambda client: client.calls(sid).fetch_async())
+        return self._read("fetch_call", call_status.call_from_rest, body)
 
     async def transfer(
         self,
@@ -183,35 +155,34 @@ class TwilioProvider(Provider):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._refuse_to(commands.header_problem(to, headers))
-        sid = self._sid(call_id, "transfer")
-        instructions = commands.dial(
-            destination(to), caller_id=caller_id, status_url=status_url, headers=headers
-        )
-        await self._ask("transfer", lambda client: client.calls(sid).update_async(twiml=instructions))
+        sid = self.path_id("transfer", call_id)
+        twiml = commands.dial(destination(to), caller_id=caller_id, status_url=status_url, headers=headers)
+        await self._ask("transfer", lambda client: client.calls(sid).update_async(twiml=twiml))
 
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
-        sid = self._sid(call_id, "start_recording")
+        sid = self.path_id("start_recording", call_id)
         fields = commands.recording_fields(status_url)
-        bodies = await self._ask(
+        body = await self._ask(
             "start_recording", lambda client: client.calls(sid).recordings.create_async(**fields)
         )
-        return str(bodies[-1].get("sid") or "")
+        return str(body.get("sid") or "")
 
     async def stop_recording(self, call_id: str, recording_id: str = "") -> None:
-        sid = self._sid(call_id, "stop_recording")
+        sid = self.path_id("stop_recording", call_id)
         # Twilio's own word for "the one that is running".
-        recording = self._sid(recording_id, "stop_recording") if recording_id else "Twilio.CURRENT"
+        recording = self.path_id("stop_recording", recording_id) if recording_id else "Twilio.CURRENT"
         await self._ask(
-            "stop_recording",
-            lambda client: client.calls(sid).recordings(recording).update_async(status="stopped"),
+            "stop_recording", lambda client: client.calls(sid).recordings(recording).update_async(status="stopped")
         )
 
     async def fetch_recording(self, recording_id: str) -> bytes:
-        sid = self._sid(recording_id, "fetch_recording")
-        path = f"/2010-04-01/Accounts/{self.credential.account_sid}/Recordings/{sid}.wav"
-        sdk = await self._sdk()
-        audio: bytes = await sdk.download(self, "fetch_recording", path)
-        return audio
+        sid = self.path_id("fetch_recording", recording_id)
+        url = f"{self.base_url}/2010-04-01/Accounts/{self.credential.account_sid}/Recordings/{sid}.wav"
+        fetched = await self._ask(
+            "fetch_recording",
+            lambda client: client.request_async("GET", url, headers={"Accept": "*/*"}, allow_redirects=True),
+        )
+        return bytes(fetched)
 
     # --- how Twilio wants to be answered ------------------------------------------------------------------------
 
@@ -234,80 +205,53 @@ class TwilioProvider(Provider):
             return super().refuse(error)
         return commands.reply(commands.reject("busy"))
 
-    # --- errors -------------------------------------------------------------------------------------------------
-
-    def error(
-        self,
-        operation: str,
-        status: int | None,
-        *,
-        code: str | None = None,
-        message: str = "",
-        headers: Mapping[str, str] | None = None,
-        kind: type[ProviderError] | None = None,
-        next_step: str | None = None,
-    ) -> ProviderError:
-        found = meaning(code, status)
-        kind, next_step = found or (None, None)
-        return super().error(
-            operation, status, code=code, message=message, headers=headers, kind=kind, next_step=next_step
-        )
-
     # --- the parts ----------------------------------------------------------------------------------------------
 
-    _loaded: Any = None
+    _sdk: Any = None
 
-    async def _sdk(self) -> Any:
-        if TwilioProvider._loaded is None:
+    async def _answers(
+        self, operation: str, work: Callable[[Any], Any], extra: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        """All that Twilio answered to what ``work`` asked the SDK for."""
+        if TwilioProvider._sdk is None:
             # A tenth of a second of importing, or more: not on the loop that carries everyone's audio.
-            TwilioProvider._loaded = await asyncio.to_thread(importlib.import_module, "anycarrier_twilio.sdk")
-        return TwilioProvider._loaded
+            TwilioProvider._sdk = await asyncio.to_thread(importlib.import_module, "anycarrier_twilio.sdk")
+        answers: list[Any] = await TwilioProvider._sdk.ask(self, operation, work, extra)
+        return answers
 
     async def _ask(
         self, operation: str, work: Callable[[Any], Any], extra: Mapping[str, Any] | None = None
-    ) -> list[dict[str, Any]]:
-        sdk = await self._sdk()
-        bodies: list[dict[str, Any]] = await sdk.ask(self, operation, work, extra)
-        return bodies
+    ) -> Any:
+        return (await self._answers(operation, work, extra))[-1]
 
     async def _numbers(self, operation: str, number: str | None) -> list[dict[str, Any]]:
         fields = {"phone_number": e164(number)} if number else {"page_size": numbers.MAX_RESULTS}
-        pages = await self._ask(operation, lambda client: client.incoming_phone_numbers.list_async(**fields))
+        pages = await self._answers(operation, lambda client: client.incoming_phone_numbers.list_async(**fields))
         items = [item for page in pages for item in page.get("incoming_phone_numbers", [])]
         # Twilio's filter matches parts of numbers too.
         return [item for item in items if number is None or item.get("phone_number") == number]
 
     async def _set(
-        self, operation: str, number: str, webhook_url: str, settings_of: numbers.SettingsOf, *, dry_run: bool = False
+        self, operation: str, number: str, webhook_url: str, settings_of: numbers.SettingsOf, dry_run: bool = False
     ) -> SyncResult:
         """Write those of the number's settings that ``settings_of`` names."""
         held = await self._numbers(operation, number)
-        settings = settings_of(held[0], webhook_url) if held else {}
+        if not held:
+            return SyncResult.failed(self.not_held(operation, number).message, webhook_url)
+        settings = settings_of(held[0], webhook_url)
         if settings and not dry_run:
-            sid = self._sid(held[0].get("sid", ""), operation)
+            sid = self.path_id(operation, held[0].get("sid", ""))
             await self._ask(operation, lambda client: client.incoming_phone_numbers(sid).update_async(**settings))
-        changed = tuple(numbers.wire_name(name) for name in settings)
-        done = f"{'would write' if dry_run else 'wrote'} {', '.join(changed)}" if changed else "all was right already"
-        message = done if held else self._not_held(number)
-        at = datetime.now(UTC)
-        return SyncResult(ok=bool(held), message=message, changed=changed, webhook_url=webhook_url, at=at)
+        # ``voice_url`` -> ``VoiceUrl``, as Twilio's console and API write it.
+        changed = ["".join(map(str.title, name.split("_"))) for name in settings]
+        return SyncResult.of(changed, webhook_url, dry_run=dry_run)
 
     def _read(self, operation: str, translate: Callable[..., T], *parts: Any) -> T:
         try:
             return translate(*parts)
         except (MalformedMessage, ValueError, TypeError, AttributeError):
-            raise UnreadableResponse(self.name, operation, "the answer lacks what it must have") from None
-
-    def _sid(self, text: str, operation: str) -> str:
-        """``text`` if it can be an id; it becomes part of a path, unquoted."""
-        if not SID.fullmatch(text):
-            raise NotFound(self.name, operation, "that is no Twilio id")
-        return text
-
-    def _not_held(self, number: str) -> str:
-        return f"account {self.credential.account_sid[:6]}… does not hold {mask_number(number)}"
+            raise self.unreadable(operation, "the answer lacks what it must have") from None
 
     def _refuse_to(self, problem: tuple[str, str] | None) -> None:
         if problem:
             raise self.unsupported(*problem)
-

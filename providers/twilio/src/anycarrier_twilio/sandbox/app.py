@@ -19,14 +19,14 @@ from anycarrier.credentials import Credential
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.sandbox import Delivery, Sandbox
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, TOLL_FREE_CODES, Login, login_of
-from anycarrier_twilio.calls_api import RestError, StatusCallback
-from anycarrier_twilio.messages import API_VERSION, rfc2822
+from anycarrier_twilio.carrier_side.calls_api import RestError, StatusCallback
+from anycarrier_twilio.carrier_side.messages import API_VERSION, rfc2822
+from anycarrier_twilio.carrier_side.twiml import Instructions
 from anycarrier_twilio.sandbox import calls, phone_numbers, recordings, rest, twiml
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.models import Account, CallOptions, Complaint, End, new_sid
 from anycarrier_twilio.sandbox.rest import BASE, Operation, Reply, Rest
 from anycarrier_twilio.sandbox.webhooks import signed, webhook
-from anycarrier_twilio.twiml import Instructions
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -7,7 +7,13 @@ import re
 from typing import Any
 
 from anycarrier.testing.sandbox_numbers import Login, Outcome, outcome_of
-from anycarrier_twilio.calls_api import RestError, call_resource, read_callback, read_instructions, read_options
+from anycarrier_twilio.carrier_side.calls_api import (
+    RestError,
+    call_resource,
+    read_callback,
+    read_instructions,
+    read_options,
+)
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.models import Account, CallOptions
 from anycarrier_twilio.sandbox.phone_numbers import friendly, no_funds

@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import beep, fax, greeting
 from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
-from anycarrier_twilio.calls_api import StatusCallback
+from anycarrier_twilio.carrier_side.calls_api import StatusCallback
+from anycarrier_twilio.carrier_side.twiml import Instructions
 from anycarrier_twilio.sandbox.models import Account, CallOptions, End, RecordingOrder, new_sid
 from anycarrier_twilio.sandbox.recordings import Recording
 from anycarrier_twilio.sandbox.webhooks import status_params
-from anycarrier_twilio.twiml import Instructions
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.app import TwilioSandbox

@@ -14,14 +14,14 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from anycarrier.testing.sandbox import may_stream_to
 from anycarrier.testing.sandbox_numbers import DROPS_AFTER, Outcome
-from anycarrier_twilio.messages import Clear, PlayMedia, SetMark, StreamFrames, StreamRefused, read_message
+from anycarrier_twilio.carrier_side.messages import Clear, PlayMedia, SetMark, StreamFrames, StreamRefused, read_message
 from anycarrier_twilio.sandbox.models import new_sid
 from anycarrier_twilio.sandbox.webhooks import stream_params
 from anycarrier_twilio.signature import sign
 
 if TYPE_CHECKING:
+    from anycarrier_twilio.carrier_side.twiml import Verb
     from anycarrier_twilio.sandbox.leg import Leg
-    from anycarrier_twilio.twiml import Verb
 
 CONGESTED = 500
 """Frames (10 s) that may wait for a platform that does not read before new ones are dropped."""

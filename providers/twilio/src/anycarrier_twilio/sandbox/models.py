@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from anycarrier_twilio import calls_api
+from anycarrier_twilio.carrier_side import calls_api
 
 if TYPE_CHECKING:
     from anycarrier_twilio.sandbox.leg import Leg

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anycarrier.testing.sandbox_numbers import LOCAL, TOLL_FREE, Login, NumberForSale
-from anycarrier_twilio.calls_api import RestError
-from anycarrier_twilio.messages import API_VERSION, rfc2822
+from anycarrier_twilio.carrier_side.calls_api import RestError
+from anycarrier_twilio.carrier_side.messages import API_VERSION, rfc2822
 from anycarrier_twilio.sandbox.models import Account, new_sid
 from anycarrier_twilio.sandbox.rest import BASE, PAGING, Operation, Reply, Rest, not_found, page
 

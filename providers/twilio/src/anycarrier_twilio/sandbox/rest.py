@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from anycarrier.testing.sandbox import RestRequest
 from anycarrier.testing.sandbox_numbers import RETRY_AFTER, Login, login_of
-from anycarrier_twilio import calls_api
-from anycarrier_twilio.calls_api import Parameters, RestError, read_login
+from anycarrier_twilio.carrier_side import calls_api
+from anycarrier_twilio.carrier_side.calls_api import Parameters, RestError, read_login
 from anycarrier_twilio.sandbox.models import Account, new_sid
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from functools import partial
 
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import SILENCE
-from anycarrier_twilio import twiml
-from anycarrier_twilio.calls_api import StatusCallback
+from anycarrier_twilio.carrier_side import twiml
+from anycarrier_twilio.carrier_side.calls_api import StatusCallback
+from anycarrier_twilio.carrier_side.twiml import XML_TYPES, Instructions, TwimlError, Verb, rule
 from anycarrier_twilio.sandbox.leg import Leg
 from anycarrier_twilio.sandbox.media_stream import MediaStream
 from anycarrier_twilio.sandbox.models import CallOptions, End
 from anycarrier_twilio.sandbox.webhooks import call_params, incoming_params
-from anycarrier_twilio.twiml import XML_TYPES, Instructions, TwimlError, Verb, rule
 
 _CALLBACKS = "statusCallback statusCallbackMethod statusCallbackEvent"
 

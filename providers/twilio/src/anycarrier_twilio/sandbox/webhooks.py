@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
 from anycarrier.testing.sandbox import Delivery
 from anycarrier.testing.sandbox_numbers import AREAS
-from anycarrier_twilio.messages import call_form, status_form, stream_form
+from anycarrier_twilio.carrier_side.messages import call_form, status_form, stream_form
 from anycarrier_twilio.signature import sign
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from anycarrier_twilio.messages import API_VERSION, rfc2822
-from anycarrier_twilio.twiml import Instructions
+from anycarrier_twilio.carrier_side.messages import API_VERSION, rfc2822
+from anycarrier_twilio.carrier_side.twiml import Instructions
 
 EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
 """What a status callback can ask for."""

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from anycarrier.calls import Call, CallStatus, Direction, EndReason
+
 API_VERSION = "2010-04-01"
 
 FIRST_TIMESTAMP = 107
@@ -20,6 +22,32 @@ FIRST_TIMESTAMP = 107
 
 FRAME = 160
 """Bytes of audio in a media frame to the application: 20 ms of mu-law."""
+
+
+WORDS = {
+    CallStatus.QUEUED: "queued",
+    CallStatus.INITIATED: "initiated",
+    CallStatus.RINGING: "ringing",
+    CallStatus.ANSWERED: "in-progress",
+}
+
+ENDINGS = {
+    EndReason.BUSY: "busy",
+    EndReason.REJECTED: "busy",
+    EndReason.NO_ANSWER: "no-answer",
+    EndReason.CANCELED: "canceled",
+}
+
+def status_word(call: Call) -> str:
+    """Twilio's word for how far ``call`` has come, whichever carrier has it: what its API and callbacks would say."""
+    if not call.ended:
+        return WORDS[call.status]
+    if call.answered_at is not None:
+        return "completed"
+    if call.direction is Direction.INBOUND:
+        # Twilio's word for a caller who gives up, and for one who is declined; "busy" is what <Reject> may ask for.
+        return "busy" if call.reason is EndReason.BUSY else "no-answer"
+    return ENDINGS.get(call.reason or EndReason.UNKNOWN, "failed")
 
 
 def rfc2822(when: datetime | None) -> str | None:
