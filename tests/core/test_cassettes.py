@@ -62,6 +62,7 @@ class Card(Credential):
         "https://files.example.com/x.wav?a=1&X-Amz-Signature=0123456789abcdef",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2ln",
         "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN RSA PRIVATE KEY-----",
     ],
 )
 def test_the_scan_finds_what_looks_real(text: str) -> None:
@@ -80,6 +81,7 @@ def test_the_scan_finds_what_looks_real(text: str) -> None:
         "2026-03-02T09:15:00Z",
         "1684641123236054244",
         '"api_key": null',
+        "-----BEGIN PUBLIC KEY-----",
     ],
 )
 def test_the_scan_lets_the_fictional_pass(text: str) -> None:

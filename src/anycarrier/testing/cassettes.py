@@ -214,7 +214,7 @@ ACCOUNT = re.compile(r"\bAC(?!0{32})[0-9a-f]{32}\b")
 SHAPES = (
     SECRETS,
     re.compile(r"\beyJ[\w-]{10,}\.[\w-]{10,}"),
-    re.compile(r"-----BEGIN [A-Z ]+-----"),
+    re.compile(r"-----BEGIN (?!PUBLIC)[A-Z ]+-----"),
     re.compile(r"(?i)(?:auth_?token|api_?key|password|secret)[\"']?\s*[:=]\s*[\"']?(?!null|none|\[|{)[\w+/=.-]{12,}"),
 )
 SIGNED_URL = re.compile(r"(?i)([?&](?:[\w-]*token|[\w-]*signature|[\w-]*credential)=)(?!SCRUBBED)[\w%/+.~-]{8,}")

@@ -101,8 +101,8 @@ class CapabilityChecks(Kit):
 
 
 def number_on(path: Path) -> str:
-    """The first phone number on a cassette; ours where there is no cassette or no number."""
-    found = re.search(r"(?:\+|%2B)(1[2-9]\d\d55501\d\d)", path.read_text("utf-8")) if path.exists() else None
+    """The first phone number on a cassette, with its plus or without; ours where there is no cassette or no number."""
+    found = re.search(r"(?<!\d)(1[2-9]\d\d55501\d\d)(?!\d)", path.read_text("utf-8")) if path.exists() else None
     return f"+{found[1]}" if found else OURS
 
 
