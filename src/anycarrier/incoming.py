@@ -457,7 +457,9 @@ async def call_of(switchboard: Switchboard, credential_id: str, event: CallEvent
     """The call the event is about; None when we keep none."""
     for key in (event.call_id, event.reference):
         call = await switchboard.calls.get(key) if key else None
-        # A reference is only as good as the credential that vouches for it, and it names one leg.
-        if call is not None and call.credential_id == credential_id and call.id in ("", event.call_id):
+        # A reference is only as good as the credential that vouches for it, and it names one leg: another leg's news is
+        # not this call's, but some news (of a recording, of a transfer's target) names no leg at all.
+        ours = call is not None and call.credential_id == credential_id
+        if ours and (not event.call_id or call.id in ("", event.call_id)):
             return call
     return None

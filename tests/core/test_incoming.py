@@ -27,7 +27,7 @@ from anycarrier import (
     plugins,
 )
 from anycarrier.errors import CallUnconfirmed, ProviderUnavailable, RequestRejected
-from anycarrier.events import StreamProgress
+from anycarrier.events import RecordingProgress, StreamProgress
 from anycarrier.routing import Line
 from core.conftest import CALLER, OURS, R1, connect, echo, post, ring, ticket_in
 from fake_carriers import CommandProvider, InlineProvider
@@ -367,6 +367,15 @@ async def test_a_reference_names_one_leg(exchange: Exchange) -> None:
     call = await exchange.dial(from_=OURS, to=CALLER)
     await post(exchange, event="status", id="the-other-leg", status="ended", ref=call.reference)
     assert not (await now(exchange, call.reference)).ended
+
+
+async def test_news_that_names_no_leg_is_of_the_call_that_its_reference_names(exchange: Exchange) -> None:
+    call = await rung(exchange)
+    seen: list[Call | None] = []
+    exchange.switchboard.observers.append(lambda event, call: seen.append(call))
+    await tell(exchange, RecordingProgress(reference=call.reference, status="completed"))
+    await tell(exchange, RecordingProgress(reference=call.reference, call_id="another leg", status="completed"))
+    assert [known.id if known else None for known in seen] == ["in-1", None]
 
 
 async def test_news_of_a_call_we_do_not_keep_is_told_without_a_call(exchange: Exchange) -> None:
