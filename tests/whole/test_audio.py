@@ -126,7 +126,8 @@ async def test_marks_come_back_in_order_when_heard_and_not_after_a_clear(house: 
 
 
 async def test_speech_in_pieces_of_any_size_arrives_whole(house: House) -> None:
-    said = bytes(i % 251 for i in range(16000))
+    # Without negative zero, which mu-law has and the 16-bit samples of some carriers have not.
+    said = bytes(i % 251 for i in range(16000)).replace(b"\x7f", b"\xff")
 
     async def speak(session: MediaSession) -> None:
         position = 0
@@ -158,7 +159,7 @@ async def test_what_was_said_is_counted_as_heard_only_once_it_was(house: House) 
     async def speak(session: MediaSession) -> None:
         far_end = await house.sandbox.far_end(session.call.id)
         await session.send_audio(b"\x33" * 8000)
-        assert (session.sent, session.heard < 0.3) == (1.0, True)
+        assert (session.sent, session.heard < 0.3) == (pytest.approx(1.0), True)
         await session.drain()
         assert session.heard == pytest.approx(1.0, abs=0.05)
         assert far_end.heard_seconds() == pytest.approx(1.0, abs=0.05)
