@@ -459,7 +459,8 @@ async def call_of(switchboard: Switchboard, credential_id: str, event: CallEvent
         call = await switchboard.calls.get(key) if key else None
         # A reference is only as good as the credential that vouches for it, and it names one leg: another leg's news is
         # not this call's, but some news (of a recording, of a transfer's target) names no leg at all.
-        ours = call is not None and call.credential_id == credential_id
-        if ours and (not event.call_id or call.id in ("", event.call_id)):
+        if call is None or call.credential_id != credential_id:
+            continue
+        if not event.call_id or call.id in ("", event.call_id):
             return call
     return None

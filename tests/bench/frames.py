@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from anycarrier_vonage.sandbox.accounts import pem_of, private_key
+
 ID = "00000000-0000-4000-8000-000000000000"
 MZ = "MZ" + "0123456789abcdef" * 2
 AC, CA = "AC" + "0" * 32, "CA" + "0" * 32
@@ -59,4 +61,8 @@ FRAMES = {
          "customParameters": {}}, "streamSid": MZ},
         lambda n, audio: {"event": "media", "sequenceNumber": str(n + 1), "media": {"track": "inbound",
          "chunk": str(n), "timestamp": str(20 * n), "payload": b64(audio)}, "streamSid": MZ}),
+    "vonage": Frames({"api_key": "a1b2c3d4", "api_secret": "0" * 16, "application_id": ID, "signature_secret": "0" * 32,
+         "private_key": pem_of(private_key())},
+        {"event": "websocket:connected", "content-type": "audio/l16;rate=8000", "call": "0" * 32},
+        lambda n, audio: audio, size=320),
 }  # fmt: skip

@@ -29,6 +29,7 @@ CARRIERS = [
     "signalwire",
     "plivo",
     "asterisk",
+    "vonage",
 ]
 
 OURS = "+14155550101"
