@@ -33,6 +33,22 @@ def normal(text: object) -> str | None:
     return number if E164.fullmatch(number) else None
 
 
+_KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
+
+
+def digit_pattern(contains: str) -> tuple[str, str]:
+    """``NumberQuery.contains`` as (``contains``, ``starts_with`` or ``ends_with``, digits), letters as on a keypad.
+
+    ``555*`` begins with its digits, ``*555`` ends with them. For a pattern that is none of these the digits are "".
+    """
+    text = contains.upper().translate(_KEYPAD)
+    digits = text.strip("*")
+    if not (digits.isascii() and digits.isdigit()):
+        return "contains", ""
+    before, after = text.startswith("*"), text.endswith("*")
+    return ("contains" if before == after else "ends_with" if before else "starts_with"), digits
+
+
 PhoneNumber = Annotated[str, AfterValidator(e164)]
 """An E.164 string, checked at the border."""
 

@@ -36,6 +36,7 @@ from anycarrier.numbers import (
     OwnedNumber,
     PendingOrder,
     SyncResult,
+    digit_pattern,
     normal,
 )
 from anycarrier.parsing import decimal, fingerprint, integer, moment, seconds, sip_code
@@ -518,3 +519,20 @@ def test_a_webhook_without_the_right_login_is_refused() -> None:
     for wrong in (None, "Basic Og==", "Bearer abc"):
         with pytest.raises(SignatureInvalid):
             require_login(posted(wrong), "user", "p:ass")
+
+
+@pytest.mark.parametrize(
+    ("contains", "asked"),
+    [
+        ("555", ("contains", "555")),
+        ("555*", ("starts_with", "555")),
+        ("*555", ("ends_with", "555")),
+        ("*555*", ("contains", "555")),
+        ("taxi*", ("starts_with", "8294")),
+        ("5*5", ("contains", "")),
+        ("+1415*", ("contains", "")),
+        ("*", ("contains", "")),
+    ],
+)
+def test_a_pattern_of_digits_says_where_they_stand(contains, asked):
+    assert digit_pattern(contains) == asked

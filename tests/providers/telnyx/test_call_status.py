@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from anycarrier.calls import Direction, EndReason
-from anycarrier_telnyx.wire import end_reason, sip_code
+from anycarrier.parsing import sip_code
+from anycarrier_telnyx.wire import end_reason
 
 R = EndReason
 IN, OUT = Direction.INBOUND, Direction.OUTBOUND

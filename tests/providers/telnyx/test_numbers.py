@@ -18,7 +18,7 @@ from anycarrier.errors import (
 )
 from anycarrier.numbers import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
 from anycarrier_telnyx import TelnyxProvider
-from anycarrier_telnyx.numbers import offered, owned, pattern
+from anycarrier_telnyx.numbers import offered, owned
 from shared_documents import shared_path
 from virtual_time import virtually
 
@@ -88,23 +88,6 @@ async def test_the_second_page_is_cut_out_of_a_longer_search(telnyx, carrier):
     offers = await telnyx.search_numbers(NumberQuery(limit=2, page=2))
     assert carrier.requests[0].url.params["filter[limit]"] == "4"
     assert [offer.number for offer in offers] == ["+14155550102", "+14155550103"]
-
-
-@pytest.mark.parametrize(
-    ("contains", "asked"),
-    [
-        ("555", ("contains", "555")),
-        ("555*", ("starts_with", "555")),
-        ("*555", ("ends_with", "555")),
-        ("*555*", ("contains", "555")),
-        ("taxi*", ("starts_with", "8294")),
-        ("5*5", None),
-        ("+1415*", None),
-        ("*", None),
-    ],
-)
-def test_patterns(contains, asked):
-    assert pattern(contains) == asked
 
 
 async def test_a_pattern_telnyx_cannot_search_for_is_refused_and_not_dropped(telnyx, carrier):
@@ -221,6 +204,15 @@ async def test_what_is_no_number_is_not_ordered(telnyx, carrier, number):
     with pytest.raises(InvalidNumber):
         await telnyx.buy_number(number)
     assert carrier.requests == []
+
+
+async def test_an_order_stands_though_no_question_about_it_is_answered(telnyx, carrier):
+    carrier.on("POST /number_orders", order("success"))
+    carrier.on(f"GET /number_orders/{ORDER}", order("success"))
+    carrier.on("GET /phone_numbers", {"errors": []}, status=503)
+    pending = await telnyx.buy_number(NUMBER, timeout=0.01)
+    assert isinstance(pending, PendingOrder) and pending.id == ORDER
+    assert carrier.asked.count("POST /number_orders") == 1
 
 
 # --- list and release ------------------------------------------------------------------------------------------------

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import base64
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -21,10 +19,10 @@ from anycarrier.parsing import READ_FAILURES
 from anycarrier.rest import given
 from anycarrier.sip import destination
 
-RING_SECONDS = (5, 600)
-LIMIT_SECONDS = (30, 14400)
 FORMATS = (PCMU_8K, PCMA_8K, *(AudioFormat("L16", rate) for rate in (8000, 16000, 22050, 24000, 48000)))
 RATE = "stream_bidirectional_sampling_rate"
+KEYS = str.maketrans("abcd", "ABCD")
+"""w and W stay: they are pauses of half a second and a second."""
 
 # greeting_end reports the end of every greeting, with or without a beep; detect_beep would say nothing without one.
 DETECTION = {MachineDetection.DETECT: "detect", MachineDetection.WAIT_FOR_BEEP: "greeting_end"}
@@ -74,13 +72,13 @@ def dial(request: DialRequest, connection_id: str, command_id: str) -> dict[str,
         "connection_id": connection_id,
         "from_": request.caller_id or request.from_,
         "to": request.to,
-        "timeout_secs": _within(request.timeout, RING_SECONDS),
+        "timeout_secs": max(5, min(600, math.ceil(request.timeout))),
         "webhook_url": request.status_url,
         "client_state": client_state(request.stream, request.reference, Direction.OUTBOUND),
         "command_id": command_id,
-        "time_limit_secs": _within(request.time_limit, LIMIT_SECONDS) if request.time_limit is not None else None,
+        "time_limit_secs": max(30, min(14400, math.ceil(request.time_limit))) if request.time_limit else None,
         "answering_machine_detection": DETECTION.get(request.machine_detection),
-        "send_digits_on_answer": keys(request.digits or ""),
+        "send_digits_on_answer": (request.digits or "").translate(KEYS),
         "custom_headers": custom_headers(request.headers),
         **stream(request.stream),
     }
@@ -102,20 +100,10 @@ def stream(target: StreamTarget) -> dict[str, Any]:
     }
 
 
-def transfer(
-    call_id: str,
-    to: str,
-    *,
-    reference: str = "",
-    status_url: str = "",
-    caller_id: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+def transfer(call_id: str, to: str, reference: str, caller_id: str | None) -> dict[str, Any]:
     """Parameters of the transfer command; the leg it dials carries whose transfer it is."""
-    reference = reference or parse_qs(urlsplit(status_url).query).get("ref", [""])[0]
-    state = ClientState(reference, Direction.OUTBOUND, transfer_of=call_id)
-    told = {"webhook_url": status_url, "from_": caller_id, "custom_headers": custom_headers(headers or {})}
-    return given({"to": destination(to), "target_leg_client_state": state.encode(), **told})
+    state = ClientState(reference, Direction.OUTBOUND, transfer_of=call_id).encode()
+    return given({"to": destination(to), "target_leg_client_state": state, "from_": caller_id})
 
 
 def custom_headers(headers: Mapping[str, str]) -> list[dict[str, str]]:
@@ -123,18 +111,12 @@ def custom_headers(headers: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in headers.items()]
 
 
+def rows(told: object) -> list[dict[str, Any]]:
+    """The objects in a list; what is of another shape is left out."""
+    return [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
+
+
 def named(told: object) -> list[tuple[str, str]]:
     """The texts by name in ``[{"name": ..., "value": ...}]`` or in an object; what is of another shape is left out."""
-    rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
-    pairs = told.items() if isinstance(told, dict) else [(row.get("name"), row.get("value")) for row in rows]
+    pairs = told.items() if isinstance(told, dict) else [(row.get("name"), row.get("value")) for row in rows(told)]
     return [(name, text) for name, text in pairs if isinstance(name, str) and isinstance(text, str)]
-
-
-def keys(digits: str) -> str:
-    """A to D in upper case; w and W stay, they are pauses of half a second and a second."""
-    return re.sub("[a-d]", lambda key: key.group().upper(), digits)
-
-
-def _within(seconds: float, limits: tuple[int, int]) -> int:
-    lowest, highest = limits
-    return max(lowest, min(highest, math.ceil(seconds)))

@@ -36,8 +36,7 @@ class TelnyxCredential(Credential):
                 problem = "begins with KEY; this looks like the account's public key"
             case "public_key" if text and not _is_public_key(text):
                 mixed_up = "; this looks like an API key" if text.startswith("KEY") else ""
-                copy = "Copy it from the portal (Keys & Credentials, Public Key)"
-                problem = f"is 32 bytes in base64, 44 characters{mixed_up}. {copy}"
+                problem = f"is 32 bytes in base64{mixed_up}. Copy it from the portal (Keys & Credentials, Public Key)"
             case "connection_id" if text and not text.isdigit():
                 problem = "is the application's id in the portal: digits only"
         if problem:

@@ -35,31 +35,23 @@ _CODES: Mapping[Meant, tuple[str, ...]] = {
 }
 ERROR_TYPES: Mapping[str, Meant] = {code: meant for meant, codes in _CODES.items() for code in codes}
 
+_MONEY = r"\b(funds?|balance|credit|prepaid|payment)\b"
+_NUMBER = r"\(at /?(to|from|phone_number|phone_numbers/\d+/phone_number)\)"
+_OWN = "Call from a number this account owns, or one it has verified as a caller id."
+_COUNTRY = "Allow the destination's country in the outbound voice profile."
+_PROFILE = "Give the application an outbound voice profile."
+
 ERROR_WORDS: Sequence[tuple[str, Meant]] = (
     (r"^408 ", errors.ProviderUnavailable),
     # 20015 and others were seen when the credit had run out.
-    (
-        r"^(403 (?!2000[268])|\d+ (10010|2001[3-7]|1003[89])).*\b(funds?|balance|credit|prepaid|payment)\b",
-        errors.InsufficientFunds,
-    ),
+    (rf"^(403 (?!2000[268])|\d+ (10010|2001[3-7]|1003[89])).*{_MONEY}", errors.InsufficientFunds),
     # A field that is refused for its form, where that field holds a number.
-    (
-        r"^\d+ (10004|10015|10027|10033) .*\(at /?(to|from|phone_number|phone_numbers/\d+/phone_number)\)",
-        errors.NumberRejected,
-    ),
+    (rf"^\d+ (10004|10015|10027|10033) .*{_NUMBER}", errors.NumberRejected),
     # 10010 says "not permitted" of many things; the words of its SIP code (D...) say of which.
     # https://developers.telnyx.com/docs/voice/sip-trunking/troubleshooting/response-codes
-    *(
-        (rf"^\d+ 10010 .*({words})", Meaning(errors.PermissionDenied, advice))
-        for words, advice in (
-            (
-                r"\bD51\b|\borigination number|\bunverified\b.*\bnumber",
-                "Call from a number this account owns, or one it has verified as a caller id.",
-            ),
-            (r"\bD13\b|\bwhitelist", "Allow the destination's country in the outbound voice profile."),
-            (r"\bD(?:7|38)\b|\boutbound (voice )?profile", "Give the application an outbound voice profile."),
-        )
-    ),
+    (r"^\d+ 10010 .*(\bD51\b|\borigination number|\bunverified\b.*\bnumber)", Meaning(errors.PermissionDenied, _OWN)),
+    (r"^\d+ 10010 .*(\bD13\b|\bwhitelist)", Meaning(errors.PermissionDenied, _COUNTRY)),
+    (r"^\d+ 10010 .*(\bD(7|38)\b|\boutbound (voice )?profile)", Meaning(errors.PermissionDenied, _PROFILE)),
 )
 
 

@@ -12,18 +12,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 import pybase64
 
+from anycarrier import events
 from anycarrier.audio import PCMU_8K, SILENCE, AudioFormat
 from anycarrier.errors import StreamNotOpen
-from anycarrier.events import (
-    AudioReceived,
-    DigitPressed,
-    MarkReached,
-    MediaEvent,
-    StreamError,
-    StreamStarted,
-    StreamStopped,
-    UnknownEvent,
-)
+from anycarrier.events import AudioReceived, MediaEvent
 from anycarrier.parsing import READ_FAILURES, unreadable
 from anycarrier.serializer import Frame, MediaSerializer
 from anycarrier_telnyx.commands import named, read_client_state
@@ -73,10 +65,7 @@ class Reorder(Generic[T]):
 
     def drain(self) -> list[T]:
         """All that still waits, in order; nothing more will come before it."""
-        rest = [self.waiting[chunk] for chunk in sorted(self.waiting)]
-        self.next = max(self.waiting, default=self.next - 1) + 1
-        self.waiting.clear()
-        return rest
+        return [self.waiting.pop(chunk) for chunk in sorted(self.waiting)]
 
 
 SHORTEST, LONGEST = 0.02, 30.0
@@ -158,38 +147,31 @@ class TelnyxSerializer(MediaSerializer):
         if audio.sequence is None:
             return [audio]
         ready = self._order.push(audio.sequence, audio)
-        return [UnknownEvent(kind="media.late", raw=_read_any(audio.raw))] if ready is None else [*ready]
+        return [events.UnknownEvent(kind="media.late", raw=_read_any(audio.raw))] if ready is None else [*ready]
 
     def _decode_other(self, frame: Frame) -> list[MediaEvent]:
         try:
             message = _read_any(frame)
-            return self._read(message["event"], message, frame)
+            match message["event"]:
+                case "media":
+                    return self._media(msgspec.convert(message["media"], _Media, strict=False), frame)
+                case "start":
+                    return [self._start(message["start"], message)]
+                case "dtmf":
+                    return [events.DigitPressed(_KEYS[message["dtmf"]["digit"]], message)]
+                case "mark":
+                    return [events.MarkReached(_text(message["mark"]["name"]), message)]
+                case "error":
+                    told = message["payload"]
+                    words = [str(told[name]) for name in ("title", "detail") if told.get(name)]
+                    return [events.StreamError(str(told.get("code", "")), ": ".join(words), message)]
+                case "stop":
+                    return self._stop(message.get("stop"), message)
+                case "connected":
+                    return []  # a greeting; the stream begins with start
+            return [events.UnknownEvent(kind=_text(message["event"]), raw=message)]
         except READ_FAILURES as failure:
             raise unreadable("telnyx media frame", frame, failure) from None
-
-    def _read(self, event: object, message: dict[str, Any], frame: Frame) -> list[MediaEvent]:
-        match event:
-            case "media":
-                return self._media(msgspec.convert(message["media"], _Media, strict=False), frame)
-            case "start":
-                return [self._start(message["start"], message)]
-            case "dtmf":
-                return [DigitPressed(_KEYS[message["dtmf"]["digit"]], message)]
-            case "mark":
-                return [MarkReached(_text(message["mark"]["name"]), message)]
-            case "error":
-                told = message["payload"]
-                words = [str(told[name]) for name in ("title", "detail") if told.get(name)]
-                return [StreamError(str(told.get("code", "")), ": ".join(words), message)]
-            case "stop":
-                self._open = False
-                self._tail = b""
-                stop = message.get("stop")
-                reason = stop.get("reason") if isinstance(stop, dict) else None
-                return [*self._order.drain(), StreamStopped(reason if isinstance(reason, str) else "", message)]
-            case "connected":
-                return []  # a greeting; the stream begins with start
-        return [UnknownEvent(kind=_text(event), raw=message)]
 
     def _media(self, media: _Media, frame: Frame) -> list[MediaEvent]:
         if media.track == "inbound":
@@ -200,20 +182,25 @@ class TelnyxSerializer(MediaSerializer):
         self._order.window = 0
         return [*waiting]
 
-    def _start(self, start: dict[str, Any], message: dict[str, Any]) -> StreamStarted:
+    def _start(self, start: dict[str, Any], message: dict[str, Any]) -> events.StreamStarted:
         call_id = _text(start["call_control_id"])
         sent = msgspec.convert(start.get("media_format") or {}, _MediaFormat, strict=False)
         state = read_client_state(start.get("client_state"))
         self._begin(state.audio if state.audio != PCMU_8K else self.audio_out)
         stream_id = message.get("stream_id")
-        return StreamStarted(
-            call_id=call_id,
-            stream_id=stream_id if isinstance(stream_id, str) else "",
+        return events.StreamStarted(
+            call_id, stream_id if isinstance(stream_id, str) else "",
             format=AudioFormat(sent.encoding, sent.sample_rate, sent.channels),
             # Documented as an object, though the request that sets them takes a list of pairs.
             custom={**dict(named(start.get("custom_parameters"))), **state.custom},
             raw=message,
         )
+
+    def _stop(self, stop: object, message: dict[str, Any]) -> list[MediaEvent]:
+        self._open = False
+        self._tail = b""
+        reason = stop.get("reason") if isinstance(stop, dict) else None
+        return [*self._order.drain(), events.StreamStopped(reason if isinstance(reason, str) else "", message)]
 
     def relay(self, frame: Frame) -> str | None:
         order = self._order

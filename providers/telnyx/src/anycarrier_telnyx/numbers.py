@@ -22,18 +22,18 @@ from anycarrier.numbers import (
     OwnedNumber,
     PendingOrder,
     SyncResult,
+    digit_pattern,
     e164,
 )
 from anycarrier.parsing import decimal
 from anycarrier.redaction import mask_number
+from anycarrier.rest import given
+from anycarrier_telnyx.commands import rows
 from anycarrier_telnyx.sdk import Answer, Row, TelnyxApi
 
 PAGE = 250
-KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
 TYPES = {each.value: each for each in NumberType} | {"tollfree": NumberType.TOLL_FREE}
 FEATURES = {each.value: each for each in NumberFeature}
-# A query's field -> the search's filter.
-FILTERS = {"area_code": "national_destination_code", "locality": "locality", "region": "administrative_area"}
 CANNOT_DIAL = "It has no outbound voice profile, so it cannot dial out: create one in the portal and assign it."
 
 
@@ -45,24 +45,25 @@ class TelnyxNumbers(TelnyxApi):
 
         The request is built here because the SDK joins features with commas, a form that is nowhere documented.
         """
-        wanted: dict[str, Any] = {
+        operation = "search_numbers"
+        place, digits = digit_pattern(query.contains) if query.contains else ("contains", "")
+        if query.contains and not digits:
+            raise self.unsupported(operation, "a pattern with * inside or a +; use country and area_code")
+        wanted = given({
             "filter[country_code]": query.country,
             "filter[phone_number_type]": query.type.value,
             "filter[limit]": query.limit * query.page,
             "filter[features][]": [feature.value for feature in query.features],
-        }
-        wanted |= {f"filter[{name}]": told for field, name in FILTERS.items() if (told := getattr(query, field))}
-        if query.contains:
-            found = pattern(query.contains)
-            if found is None:
-                raise self.unsupported("search_numbers", "a pattern with * inside or a +; use country and area_code")
-            wanted[f"filter[phone_number][{found[0]}]"] = found[1]
-        operation = "search_numbers"
+            "filter[national_destination_code]": query.area_code,
+            "filter[locality]": query.locality,
+            "filter[administrative_area]": query.region,
+            f"filter[phone_number][{place}]": digits,
+        })
         body = await self.request(
             "GET", "/available_phone_numbers", operation=operation, params=wanted, extra=query.extra
         )
-        rows = self.data(body, operation, Answer[list[Row]])
-        offers = [offer for row in rows if (offer := offered(row, query))]
+        found = self.data(body, operation, Answer[list[Row]])
+        offers = [offer for row in found if (offer := offered(row, query))]
         return offers[(query.page - 1) * query.limit :][: query.limit]
 
     async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
@@ -74,11 +75,11 @@ class TelnyxNumbers(TelnyxApi):
         numbers: list[OwnedNumber] = []
         for page in count(1):
             body = await self.do(operation, "phone_numbers.list", **query, page_number=page, page_size=PAGE)
-            rows = self.data(body, operation, Answer[list[Row]])
-            numbers += [held for row in rows if (held := owned(row)) and number in (None, held.number)]
+            found = self.data(body, operation, Answer[list[Row]])
+            numbers += [held for row in found if (held := owned(row)) and number in (None, held.number)]
             meta = body.get("meta")
             pages = meta.get("total_pages") if isinstance(meta, dict) else None
-            if not rows or not isinstance(pages, int) or page >= pages:
+            if not found or not isinstance(pages, int) or page >= pages:
                 break
         return numbers
 
@@ -94,33 +95,27 @@ class TelnyxNumbers(TelnyxApi):
         self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None
     ) -> OwnedNumber | PendingOrder:
         operation = "buy_number"
-        order: dict[str, Any] = {"phone_numbers": [{"phone_number": e164(number)}]}
-        if self.credential.connection_id:
-            order["connection_id"] = self.credential.connection_id
+        connection = self.credential.connection_id
+        order = given({"phone_numbers": [{"phone_number": e164(number)}], "connection_id": connection})
         placed = await self.record(operation, "number_orders.create", **order, extra_body=dict(extra or {}))
-        found = await self._order(placed, operation, number)
-        if isinstance(found, OwnedNumber):
-            return found
-
-        async def look(order_id: str) -> OwnedNumber | PendingOrder:
-            return await self._order(await self.record(operation, "number_orders.retrieve", order_id), operation)
-
-        return await self.wait_for_order(found, timeout, look)
+        return await self.wait_for_order(self._pending(placed, operation, number), timeout)
 
     async def fetch_order(self, order_id: str) -> OwnedNumber | PendingOrder:
+        """A successful order still is pending while the account does not list the number."""
         operation = "fetch_order"
-        return await self._order(await self.record(operation, "number_orders.retrieve", order_id), operation)
+        order = await self.record(operation, "number_orders.retrieve", order_id)
+        pending = self._pending(order, operation)
+        held = await self._held(pending.number, operation) if order.get("status") == "success" else []
+        return held[0] if held else pending
 
-    async def _order(self, order: Row, operation: str, number: str = "") -> OwnedNumber | PendingOrder:
-        """The number of a successful order; else the order, also while the account does not list the number yet."""
-        named = [number, *(str(row.get("phone_number")) for row in _rows(order.get("phone_numbers")))]
+    def _pending(self, order: Row, operation: str, number: str = "") -> PendingOrder:
+        named = [number, *(str(row.get("phone_number")) for row in rows(order.get("phone_numbers")))]
         number = next(filter(E164.fullmatch, named), "")
         if not order.get("id") or not number:
             raise self.unreadable(operation, "an order without id or number", status=200)
         if order.get("status") == "failure":
             raise NumberUnavailable(self.name, operation, f"order {order['id']} for {mask_number(number)} failed")
-        held = await self._held(number, operation) if order.get("status") == "success" else []
-        return held[0] if held else PendingOrder(id=str(order["id"]), number=number, provider=self.name, raw=order)
+        return PendingOrder(id=str(order["id"]), number=number, provider=self.name, raw=order)
 
     # --- where a number's calls go ------------------------------------------------------------------------------------
 
@@ -195,18 +190,18 @@ class TelnyxNumbers(TelnyxApi):
     async def _ours(self, webhook_url: str, operation: str) -> Row | None:
         """The application we made for ``webhook_url``, or any other that sends its webhooks there."""
         some = {"application_name": {"contains": "anycarrier"}}
-        rows = await self.records(operation, "call_control_applications.list", filter=some, page_size=PAGE)
+        listed = await self.records(operation, "call_control_applications.list", filter=some, page_size=PAGE)
         ours = {"application_name": application_name(webhook_url), "webhook_event_url": webhook_url}.items()
-        found = [row for row in rows if any(row.get(name) == value for name, value in ours)]
+        found = [row for row in listed if any(row.get(name) == value for name, value in ours)]
         return min(found, key=lambda row: str(row.get("created_at", "")), default=None)
 
     async def _outbound(self, operation: str) -> dict[str, Any]:
         """What a new application dials out by: the account's oldest enabled outbound voice profile, if any."""
         try:
-            rows = await self.records(operation, "outbound_voice_profiles.list", page_size=PAGE, sort="created_at")
+            listed = await self.records(operation, "outbound_voice_profiles.list", page_size=PAGE, sort="created_at")
         except RequestRejected:
             return {}  # a key may be forbidden to see them; receiving calls needs none
-        profiles = [str(row["id"]) for row in rows if row.get("enabled", True) and row.get("id")]
+        profiles = [str(row["id"]) for row in listed if row.get("enabled", True) and row.get("id")]
         return {"outbound": {"outbound_voice_profile_id": profiles[0]}} if profiles else {}
 
 
@@ -216,39 +211,23 @@ def application_name(webhook_url: str) -> str:
     return f"anycarrier {parts.netloc}{parts.path}"
 
 
-def pattern(contains: str) -> tuple[str, str] | None:
-    """(filter, digits) for digits, or letters as on a keypad, with ``*`` before or after; None for other patterns."""
-    text = contains.upper().translate(KEYPAD)
-    core = text.strip("*")
-    if not core.isdecimal():
-        return None
-    if text == core or (text.startswith("*") and text.endswith("*")):
-        return "contains", core
-    return ("ends_with" if text.startswith("*") else "starts_with"), core
-
-
 def offered(row: Row, query: NumberQuery) -> AvailableNumber | None:
     """One search result. None for a number that cannot be bought: trial accounts see them masked, +17792------."""
     number = str(row.get("phone_number"))
     if not E164.fullmatch(number):
         return None
-    places = {each.get("region_type"): str(each.get("region_name")) for each in _rows(row.get("region_information"))}
+    places = {each.get("region_type"): str(each.get("region_name")) for each in rows(row.get("region_information"))}
     told = row.get("cost_information")
     costs: Row = told if isinstance(told, dict) else {}
-    features = {str(each.get("name")) for each in _rows(row.get("features"))}
+    features = {str(each.get("name")) for each in rows(row.get("features"))}
     return AvailableNumber(
-        number=number,
-        provider="telnyx",
-        country=places.get("country_code", query.country),
-        type=TYPES.get(str(row.get("phone_number_type")), query.type),
-        region=places.get("state"),
+        number=number, provider="telnyx", country=places.get("country_code", query.country),
+        type=TYPES.get(str(row.get("phone_number_type")), query.type), region=places.get("state"),
         locality=places.get("location") or places.get("rate_center"),
         features=frozenset(FEATURES[name] for name in features & FEATURES.keys()),
-        monthly_cost=decimal(costs.get("monthly_cost")),
-        upfront_cost=decimal(costs.get("upfront_cost")),
-        currency=str(costs["currency"]) if costs.get("currency") else None,
-        raw=row,
-    )
+        monthly_cost=decimal(costs.get("monthly_cost")), upfront_cost=decimal(costs.get("upfront_cost")),
+        currency=str(costs["currency"]) if costs.get("currency") else None, raw=row,
+    )  # fmt: skip
 
 
 def owned(row: Row) -> OwnedNumber | None:
@@ -257,15 +236,7 @@ def owned(row: Row) -> OwnedNumber | None:
     if not E164.fullmatch(number):
         return None
     return OwnedNumber(
-        number=number,
-        provider="telnyx",
-        id=str(row.get("id", "")),
-        status=str(row.get("status") or "active"),
-        type=TYPES.get(str(row.get("phone_number_type"))),
-        friendly_name=label if isinstance(label, str) else None,
+        number=number, provider="telnyx", id=str(row.get("id", "")), status=str(row.get("status") or "active"),
+        type=TYPES.get(str(row.get("phone_number_type"))), friendly_name=label if isinstance(label, str) else None,
         raw=row,
-    )
-
-
-def _rows(value: object) -> list[Row]:
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+    )  # fmt: skip

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
+from functools import cached_property
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 from uuid import uuid4
 
 from anycarrier import errors
@@ -15,6 +16,7 @@ from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason
 from anycarrier.credentials import Credential
 from anycarrier.events import CallEvent, IncomingCall
 from anycarrier.parsing import moment
+from anycarrier.rest import given
 from anycarrier.serializer import MediaSerializer
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_telnyx import commands
@@ -22,11 +24,8 @@ from anycarrier_telnyx.credential import TelnyxCredential
 from anycarrier_telnyx.errors import CALL_ENDED, NOT_ANSWERED_YET, already_answered, call_is_gone
 from anycarrier_telnyx.frames import TelnyxSerializer
 from anycarrier_telnyx.numbers import TelnyxNumbers
-from anycarrier_telnyx.sdk import Answer, Row
+from anycarrier_telnyx.sdk import Row
 from anycarrier_telnyx.wire import parse_event, verify_signature
-
-if TYPE_CHECKING:
-    import httpx
 
 STREAM_PATIENCE = 5.0
 """Seconds in which a call that we answered must take its stream."""
@@ -47,9 +46,9 @@ class TelnyxProvider(TelnyxNumbers):
     clock: Callable[[], float] = staticmethod(time.time)
     """Unix seconds, for the age of webhooks."""
 
-    def __init__(self, credential: TelnyxCredential, http: httpx.AsyncClient | None = None) -> None:
-        super().__init__(credential, http)
-        self._connections: dict[str, str] = {}
+    @cached_property
+    def _connections(self) -> dict[str, str]:
+        return {}  # by webhook URL
 
     def verify(self, request: WebhookRequest) -> None:
         verify_signature(request, self.credential.public_key, self.clock())
@@ -77,10 +76,8 @@ class TelnyxProvider(TelnyxNumbers):
         made = await self.record("dial", "calls.dial", **command, extra_body=dict(request.extra))
         if not isinstance(made.get("call_control_id"), str):
             raise self.unreadable("dial", "no call_control_id in the answer", status=200)
-        return self._call(
-            made, made["call_control_id"], from_=request.from_, to=request.to, reference=request.reference,
-            time_limit=request.time_limit,
-        )  # fmt: skip
+        told: dict[str, Any] = {"from_": request.from_, "to": request.to, "reference": request.reference}
+        return self._call(made, made["call_control_id"], time_limit=request.time_limit, **told)
 
     async def _connection(self, status_url: str) -> str:
         """The application that ``configure_number`` made for this webhook URL."""
@@ -115,15 +112,10 @@ class TelnyxProvider(TelnyxNumbers):
     def _call(self, record: Row, call_id: str, *, direction: Direction | None = None, **told: Any) -> Call:
         ended_at = moment(record.get("end_time"))
         return Call(
-            id=call_id,
-            provider=self.name,
-            direction=direction or Direction.OUTBOUND,
-            status=CallStatus.ENDED if ended_at else CallStatus.INITIATED,
-            created_at=moment(record.get("start_time")),
-            ended_at=ended_at,
-            raw=record,
+            id=call_id, provider=self.name, direction=direction or Direction.OUTBOUND, ended_at=ended_at, raw=record,
+            status=CallStatus.ENDED if ended_at else CallStatus.INITIATED, created_at=moment(record.get("start_time")),
             **{"from_": "", "to": "", **told},
-        )
+        )  # fmt: skip
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
         self.require_format("answer", stream, *commands.FORMATS)
@@ -131,9 +123,8 @@ class TelnyxProvider(TelnyxNumbers):
         media = commands.stream(stream)
         apart = commands.RATE in media  # the answer command has no field for the rate
         try:
-            await self.command(
-                "answer", "answer", call.call_id, client_state=state, once="answer", **({} if apart else media)
-            )
+            now = {} if apart else media
+            await self.command("answer", "answer", call.call_id, client_state=state, once="answer", **now)
         except errors.ProviderError as refusal:
             # Over already: the caller gave up, and call.hangup says so. Answered already: a webhook came twice.
             if refusal.code == CALL_ENDED:
@@ -172,9 +163,7 @@ class TelnyxProvider(TelnyxNumbers):
 
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         """``status_url`` is not sent: what becomes of the call is told where the call was told."""
-        command = commands.transfer(
-            call.call_id, to, reference=call.reference or call.call.reference, caller_id=call.call.caller_id
-        )
+        command = commands.transfer(call.call_id, to, call.reference or call.call.reference, call.call.caller_id)
         await self.command("forward", "transfer", call.call_id, once=f"forward {to}", **command)
         return WebhookReply()
 
@@ -182,27 +171,25 @@ class TelnyxProvider(TelnyxNumbers):
         await self.unless_over("hang_up", "hangup", call_id, once="hangup")
 
     async def transfer(
-        self,
-        call_id: str,
-        to: str,
-        *,
-        caller_id: str | None = None,
-        status_url: str = "",
+        self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
         headers: Mapping[str, str] | None = None,
-    ) -> None:
-        command = commands.transfer(call_id, to, status_url=status_url, caller_id=caller_id, headers=headers or {})
-        await self.command("transfer", "transfer", call_id, **command)
+    ) -> None:  # fmt: skip
+        reference = parse_qs(urlsplit(status_url).query).get("ref", [""])[0]
+        told = given({"webhook_url": status_url, "custom_headers": commands.custom_headers(headers or {})})
+        await self.command(
+            "transfer", "transfer", call_id, **commands.transfer(call_id, to, reference, caller_id), **told
+        )
 
     async def send_digits(self, call_id: str, digits: str) -> None:
-        await self.command("send_digits", "send_dtmf", call_id, digits=commands.keys(digits))
+        await self.command("send_digits", "send_dtmf", call_id, digits=digits.translate(commands.KEYS))
 
     # --- recordings -------------------------------------------------------------------------------------------------
 
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
         """``status_url`` is not sent: Telnyx tells about recordings where it tells about the call."""
-        operation = "start_recording"
-        answer = await self.command(operation, "start_recording", call_id, format="wav", channels="dual")
-        return str(self.data(answer, operation, Answer[Row]).get("recording_id") or "")
+        action, form = "calls.actions.start_recording", {"format": "wav", "channels": "dual"}
+        answer = await self.record("start_recording", action, call_id, command_id=uuid4().hex, **form)
+        return str(answer.get("recording_id") or "")
 
     async def stop_recording(self, call_id: str, recording_id: str = "") -> None:
         which = {"recording_id": recording_id} if recording_id else {}
@@ -214,6 +201,5 @@ class TelnyxProvider(TelnyxNumbers):
         urls = record.get("download_urls")
         url = urls.get("wav") if isinstance(urls, Mapping) else None
         if not isinstance(url, str):
-            missing = "the recording has no WAV file"
-            raise errors.NotFound(self.name, "fetch_recording", missing, next_step="Record as wav.")
+            raise errors.NotFound(self.name, "fetch_recording", "it has no WAV file", next_step="Record as wav.")
         return await self.download(url, operation="fetch_recording")

@@ -6,7 +6,8 @@ The SDK knows paths and parameter names; answers and refusals are read by ``Prov
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -19,8 +20,6 @@ from anycarrier_telnyx.credential import TelnyxCredential
 from anycarrier_telnyx.errors import ERROR_TYPES, ERROR_WORDS, Meant, call_is_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from telnyx import AsyncTelnyx
 
 Row = dict[str, Any]
@@ -39,6 +38,7 @@ class TelnyxApi(Provider):
     base_url: ClassVar[str] = "https://api.telnyx.com/v2"
     error_types: ClassVar[Mapping[str, Meant]] = ERROR_TYPES
     error_words: ClassVar[Sequence[tuple[str, Meant]]] = ERROR_WORDS
+    retry_after_headers: ClassVar[tuple[str, ...]] = ("x-ratelimit-reset", "retry-after")
 
     credential: TelnyxCredential
     _client: AsyncTelnyx | None = None
@@ -46,23 +46,18 @@ class TelnyxApi(Provider):
     def headers(self) -> Mapping[str, str]:
         return {"Authorization": f"Bearer {self.credential.api_key.get_secret_value()}"}
 
-    def retry_after(self, headers: Mapping[str, str]) -> float | None:
-        reset = super().retry_after({"retry-after": headers.get("x-ratelimit-reset", "")})
-        return super().retry_after(headers) if reset is None else reset
-
     async def client(self) -> AsyncTelnyx:
         """The client. The first import takes a second or two, so it happens beside the event loop, not on it."""
         if self._client is None:
-            await asyncio.to_thread(_import)
+            # Left alone the client would import its resources on its first use, on the event loop.
+            await asyncio.to_thread(import_module, "telnyx.resources")
             from telnyx import AsyncTelnyx
 
             client = AsyncTelnyx(
-                api_key=self.credential.api_key.get_secret_value(),
-                base_url=self.credential.base_url or self.base_url,
-                http_client=self.http,
+                api_key=self.credential.api_key.get_secret_value(), base_url=self.credential.base_url or self.base_url,
+                http_client=self.http, timeout=self.timeout,
                 max_retries=0,  # its default of 2 would ring a person three times
-                timeout=self.timeout,
-            )
+            )  # fmt: skip
             # Left alone it takes an OAuth login of some other account out of the environment, and prefers it.
             client.client_id = client.client_secret = None
             self._client = client
@@ -75,7 +70,6 @@ class TelnyxApi(Provider):
         from telnyx import APIConnectionError, APIStatusError
 
         resource, _, verb = method.rpartition(".")
-        failure: Exception | None = None
         try:
             answer = await getattr(attrgetter(resource)(client).with_raw_response, verb)(*ids, **fields)
             response: httpx.Response = answer.http_response
@@ -83,11 +77,9 @@ class TelnyxApi(Provider):
             # Its text holds whole numbers, so it does not become the cause of ours; the answer itself says it all.
             response = refused.response
         except APIConnectionError as unanswered:
-            failure = unanswered.__cause__ if isinstance(unanswered.__cause__, Exception) else unanswered
+            self.unanswered(operation, cause if isinstance(cause := unanswered.__cause__, Exception) else unanswered)
         except (ValueError, httpx.InvalidURL) as unwritable:  # also the SDK's refusal of an id that is "" or ".."
-            failure = unwritable
-        if failure is not None:
-            self.unanswered(operation, failure)
+            self.unanswered(operation, unwritable)
         return self.read(response, operation)
 
     async def record(self, operation: str, method: str, *ids: str, **fields: Any) -> Row:
@@ -118,8 +110,3 @@ class TelnyxApi(Provider):
         except ProviderError as refusal:
             if not call_is_gone(refusal):
                 raise
-
-
-def _import() -> None:
-    import telnyx
-    import telnyx.resources  # noqa: F401  the client would import it on its first use, on the event loop

@@ -16,10 +16,10 @@ from anycarrier import events
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price, reason_of_sip
 from anycarrier.errors import MalformedMessage, SignatureInvalid
 from anycarrier.events import CallEvent
-from anycarrier.parsing import decimal, integer, moment, reading
+from anycarrier.parsing import decimal, moment, reading, sip_code
 from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_telnyx.commands import ClientState, named, read_client_state
+from anycarrier_telnyx.commands import ClientState, named, read_client_state, rows
 
 E = TypeVar("E", bound=CallEvent)
 
@@ -40,14 +40,10 @@ TOLERANCE = 300.0
 
 DIRECTIONS = {"incoming": Direction.INBOUND, "outgoing": Direction.OUTBOUND}
 CAUSES = {
-    "call_rejected": EndReason.REJECTED,
-    "no_answer": EndReason.NO_ANSWER,
-    "not_found": EndReason.INVALID_NUMBER,
-    "originator_cancel": EndReason.CANCELED,
-    "time_limit": EndReason.MAX_DURATION,
-    "timeout": EndReason.NO_ANSWER,
+    "call_rejected": EndReason.REJECTED, "no_answer": EndReason.NO_ANSWER, "not_found": EndReason.INVALID_NUMBER,
+    "originator_cancel": EndReason.CANCELED, "time_limit": EndReason.MAX_DURATION, "timeout": EndReason.NO_ANSWER,
     "user_busy": EndReason.BUSY,
-}
+}  # fmt: skip
 TRANSFER_OUTCOMES = {
     **{reason: reason.value for reason in (EndReason.BUSY, EndReason.CANCELED, EndReason.NO_ANSWER)},
     **dict.fromkeys((EndReason.AGENT_HANGUP, EndReason.USER_HANGUP, EndReason.MAX_DURATION), "completed"),
@@ -63,15 +59,13 @@ def verify_signature(request: WebhookRequest, public_key: str | None, now: float
 
     Ed25519 over the timestamp and the raw body, and not older than five minutes.
     """
-    if not public_key:
-        raise _refused("no public_key to verify it with: copy the credential's from the portal (Keys & Credentials)")
+    key = _decoded((public_key or "").strip(), 32, "the credential's public_key (see Keys & Credentials in the portal)")
     signature = _decoded(request.header("telnyx-signature-ed25519"), 64, "header telnyx-signature-ed25519")
     timestamp = request.header("telnyx-timestamp") or ""
     if not re.fullmatch(r"[0-9]{1,15}", timestamp):
         raise _refused("header telnyx-timestamp is missing or not a number of seconds")
     if abs(now - int(timestamp)) > TOLERANCE:
         raise _refused(f"its timestamp is more than {TOLERANCE:.0f} s off. Check this machine's clock")
-    key = _decoded(public_key.strip(), 32, "the credential's public_key")
     try:
         from nacl.exceptions import CryptoError
         from nacl.signing import VerifyKey
@@ -156,14 +150,12 @@ class Webhook:
 
     def event(self, kind: type[E], /, **told: Any) -> E:
         """With the fields that all have. The leg a transfer dialled speaks for the call it was transferred from."""
+        data = self.raw["data"]
+        call_id = self.state.transfer_of or self.text("call_control_id")
         return kind(
-            call_id=self.state.transfer_of or self.text("call_control_id"),
-            reference=self.reference,
-            event_id=self.raw["data"]["id"],
-            occurred_at=moment(self.raw["data"].get("occurred_at")),
-            raw=self.raw,
-            **told,
-        )
+            call_id=call_id, reference=self.reference, event_id=data["id"],
+            occurred_at=moment(data.get("occurred_at")), raw=self.raw, **told,
+        )  # fmt: skip
 
     def unknown(self) -> CallEvent:
         return self.event(events.UnknownEvent, kind=self.kind)
@@ -171,17 +163,10 @@ class Webhook:
     def call(self, status: CallStatus, **told: Any) -> Call:
         """The call as this event describes it."""
         return Call(
-            id=self.needed("call_control_id"),
-            provider="telnyx",
-            direction=self.direction,
-            from_=self.text("from"),
-            to=self.text("to"),
-            status=status,
-            reference=self.reference,
-            created_at=moment(self.payload.get("start_time")),
-            raw=dict(self.payload),
-            **told,
-        )
+            id=self.needed("call_control_id"), provider="telnyx", direction=self.direction, from_=self.text("from"),
+            to=self.text("to"), status=status, reference=self.reference,
+            created_at=moment(self.payload.get("start_time")), raw=dict(self.payload), **told,
+        )  # fmt: skip
 
     def initiated(self) -> CallEvent:
         # The same event is sent for the legs we dial; answering one of those is error 90102.
@@ -191,13 +176,11 @@ class Webhook:
         if self.direction is Direction.OUTBOUND:
             return self.event(events.CallProgress, call=self.call(CallStatus.INITIATED, carrier_status=word))
         self.needed("to")  # a caller may withhold who rings, never whom
+        headers = headers_of(dict(named(self.payload.get("custom_headers"))))
         return self.event(
-            events.IncomingCall,
-            call=self.call(CallStatus.RINGING, carrier_status=word),
-            verified=self._attestation(),
-            forwarded_from=self._diverted_by(),
-            headers=headers_of(dict(named(self.payload.get("custom_headers")))),
-        )
+            events.IncomingCall, call=self.call(CallStatus.RINGING, carrier_status=word), headers=headers,
+            verified=self._attestation(), forwarded_from=self._diverted_by(),
+        )  # fmt: skip
 
     def _attestation(self) -> str | None:
         """A, B or C; None too when Telnyx looked at the signature and it did not hold."""
@@ -221,14 +204,11 @@ class Webhook:
         return self.event(events.CallProgress, call=self.call(CallStatus.ANSWERED, carrier_status=word, answered_at=at))
 
     def hung_up(self) -> CallEvent:
-        ended = self.payload.get("end_time"), self.raw["data"].get("occurred_at")
         call = self.call(
-            CallStatus.ENDED,
-            carrier_status=self.text("hangup_cause") or None,
+            CallStatus.ENDED, carrier_status=self.text("hangup_cause") or None, reason=self._end_reason(self.direction),
             sip_code=sip_code(self.payload.get("sip_hangup_cause")),
-            ended_at=next(filter(None, map(moment, ended)), None),
-            reason=self._end_reason(self.direction),
-        )
+            ended_at=moment(self.payload.get("end_time")) or moment(self.raw["data"].get("occurred_at")),
+        )  # fmt: skip
         return self.event(events.CallProgress, call=call)
 
     def _end_reason(self, direction: Direction) -> EndReason | None:
@@ -247,9 +227,7 @@ class Webhook:
 
     def cost(self) -> CallEvent:
         """What a call was charged, for applications with ``call_cost_in_webhooks``."""
-        parts = self.payload.get("cost_parts")
-        listed = parts if isinstance(parts, list) else []
-        currencies = {str(part.get("currency")) for part in listed if isinstance(part, dict)}
+        currencies = {str(part.get("currency")) for part in rows(self.payload.get("cost_parts"))}
         if self.text("status") != "success" or len(currencies) != 1:
             return self.unknown()
         price = Price.model_validate({"amount": decimal(self.needed("total_cost")), "currency": currencies.pop()})
@@ -277,26 +255,20 @@ class Webhook:
         links = [self.payload.get(name) for name in ("recording_urls", "public_recording_urls")]
         urls = [urls.get(form) for urls in links if isinstance(urls, dict) for form in ("wav", "mp3")]
         return self.event(
-            events.RecordingProgress,
-            status="completed",
-            recording_id=self.text("recording_id") or None,
+            events.RecordingProgress, status="completed", recording_id=self.text("recording_id") or None,
             url=next((url for url in urls if isinstance(url, str) and url), None),
             duration=(ended - begun).total_seconds() if begun and ended else None,
             channels={"single": 1, "dual": 2}.get(self.text("channels")),
-        )
+        )  # fmt: skip
 
     def recording_failed(self) -> CallEvent:
         return self.event(events.RecordingProgress, status="failed", recording_id=self.text("recording_id") or None)
 
     def order(self) -> CallEvent:
-        listed = self.payload.get("phone_numbers")
-        rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
-        return self.event(
-            events.NumberOrderProgress,
-            order_id=self.needed("id"),
-            status=ORDER_STATUS.get(self.text("status"), "pending"),
-            numbers=tuple(number for row in rows if isinstance(number := row.get("phone_number"), str)),
-        )
+        listed = [row.get("phone_number") for row in rows(self.payload.get("phone_numbers"))]
+        numbers = tuple(number for number in listed if isinstance(number, str))
+        status = ORDER_STATUS.get(self.text("status"), "pending")
+        return self.event(events.NumberOrderProgress, order_id=self.needed("id"), status=status, numbers=numbers)
 
 
 def end_reason(cause: str, source: str, sip: int | None, direction: Direction) -> EndReason | None:
@@ -319,12 +291,6 @@ def end_reason(cause: str, source: str, sip: int | None, direction: Direction) -
     if word is None and sip is not None and sip >= 400:
         return EndReason.UNREACHABLE
     return word
-
-
-def sip_code(value: object) -> int | None:
-    """The code in ``"486"`` or 486; None for "unspecified" and the like."""
-    code = integer(value)
-    return code if code is not None and 100 <= code <= 699 else None
 
 
 EVENTS: Mapping[str, Callable[[Webhook], CallEvent]] = {
