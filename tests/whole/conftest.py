@@ -24,6 +24,7 @@ from virtual_time import one_clock as one_clock
 CARRIERS = [
     "twilio",
     "telnyx",
+    "bandwidth",
     "acme",
     "sip",
     "signalwire",

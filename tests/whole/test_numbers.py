@@ -19,6 +19,7 @@ from anycarrier.errors import (
     RequestRejected,
 )
 from anycarrier.plugins import open_provider
+from anycarrier.testing.replay import logged_in
 from anycarrier.testing.sandbox_numbers import GONE_NUMBER, PENDING_NUMBER
 from core.conftest import R1
 from whole.conftest import OURS, House
@@ -31,7 +32,7 @@ def needs(house: House, capability: Capability) -> None:
 
 def with_secret(house: House, secret: str) -> Credential:
     held = type(house.sandbox.credential()).model_fields
-    field = next(name for name in ("auth_token", "api_key", "password", "api_token") if name in held)
+    field = next(name for name in ("auth_token", "api_key", "password", "api_token", "client_secret") if name in held)
     return house.sandbox.credential(**{field: secret})
 
 
@@ -187,6 +188,7 @@ async def test_a_dial_answered_with_nonsense_is_posted_once_and_its_outcome_unkn
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(carrier)) as http:
         provider = open_provider(house.sandbox.credential(), http)
+        provider.log_in = logged_in  # type: ignore[method-assign]
         with pytest.raises(ProviderUnavailable) as failed:
             await provider.dial(_request())
     assert len(posts) == 1 and failed.value.outcome_unknown

@@ -62,7 +62,7 @@ class FarEnd:
         self._past: set[str] = set()
         self._send: Callable[[str | bytes], Awaitable[None]] | None = None
         self.stream_url = ""
-        """Where the last media stream was connected, ticket and all."""
+        """Where the last media stream was connected, ticket and all: as the password, where it travels in a header."""
         self._news = asyncio.Event()
         self.note("ringing")
 

@@ -97,13 +97,14 @@ class CapabilityChecks(Kit):
             try:
                 return await provider.start_recording(CALL_ID, status_url=self.url)
             except (NotOnCassette, ProviderError, UnsupportedOperation):
-                return "kit-recording-0123456789"
+                return self.recording_id
 
 
 def number_on(path: Path) -> str:
-    """The first phone number on a cassette, with its plus or without; ours where there is no cassette or no number."""
-    found = re.search(r"(?<!\d)(1[2-9]\d\d55501\d\d)(?!\d)", path.read_text("utf-8")) if path.exists() else None
-    return f"+{found[1]}" if found else OURS
+    """The first phone number on a cassette, in E.164, without its plus, or in ten digits; ours where there is none."""
+    text = path.read_text("utf-8") if path.exists() else ""
+    found = re.search(r"(?<!\d)1?([2-9]\d\d55501\d\d)(?!\d)", text)
+    return f"+1{found[1]}" if found else OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ CHECKS: Mapping[Capability, Check] = {
     Capability.SEND_DIGITS: Check(lambda kit, p: p.send_digits(CALL_ID, "12#"), type(None)),
     Capability.START_RECORDING: Check(lambda kit, p: p.start_recording(CALL_ID, status_url=kit.url), str),
     Capability.STOP_RECORDING: Check(_stop_recording, type(None)),
-    Capability.FETCH_RECORDING: Check(lambda kit, p: p.fetch_recording("kit-recording-0123456789"), bytes),
+    Capability.FETCH_RECORDING: Check(lambda kit, p: p.fetch_recording(kit.recording_id), bytes),
     Capability.LISTEN: Check(_listen, Listener, opens_sockets=True),
 }
 """One row for each capability, here and nowhere else; a test of anycarrier's own compares them with ``Capability``."""

@@ -64,6 +64,9 @@ class Kit:
     any_letters: ClassVar[frozenset[str]] = frozenset()
     """Fields of the credential that may hold letters of any language, as a SIP password may (RFC 7616, section 4)."""
 
+    recording_id: ClassVar[str] = "kit-recording-0123456789"
+    """A recording's, where your provider makes ids of more than the carrier's one."""
+
     also_played: ClassVar[Mapping[str, Callable[[Provider], Coroutine[Any, Any, Any]]]] = {}
     """Cassettes of your own: ``rest/<name>.yaml`` by its name -> the operation that plays it."""
 

@@ -1,0 +1,79 @@
+"""Instructions to Bandwidth: BXML documents. Pure.
+
+``<StartStream>`` does not wait: the ``<StopStream wait="true">`` after it keeps the call until the WebSocket closes;
+then, with no verb left, the call ends. Each URL of ours bears the login that proves the webhook which comes to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from anycarrier.calls import StreamTarget
+from anycarrier.markup import Markup, document, element, fits_xml
+from anycarrier.sip import is_sip
+from anycarrier.webhooks import WebhookReply
+
+STREAM = "anycarrier"
+"""The one stream's name, by which later documents find it; names are unique within a call."""
+
+MOST_PARAMETERS, LONGEST_NAME, LONGEST_VALUE = 12, 256, 2048
+HOLD = element("StopStream", {"name": STREAM, "wait": True})
+HANG_UP = element("Hangup")
+RING_ON = element("Ring", {"answerCall": False, "duration": 120})
+"""Neither answer nor decline, for longer than any caller waits."""
+
+Login = Mapping[str, str]
+
+
+def response(*verbs: Markup) -> str:
+    """A document."""
+    return document(element("Response", {}, *verbs))
+
+
+def reply(*verbs: Markup) -> WebhookReply:
+    """A document as the answer to a webhook."""
+    return WebhookReply(body=response(*verbs).encode(), content_type="application/xml")
+
+
+def called(attribute: str, url: str, login: Login) -> dict[str, str]:
+    """A URL of ours with its login; nothing where there is none."""
+    return {attribute: url, **login} if url else {}
+
+
+def connect(stream: StreamTarget, url: str, login: Login, *, digits: str, record: bool) -> list[Markup]:
+    """Take the call and connect its audio to ``stream`` both ways; keys and news of the stream go to ``url``.
+
+    The ticket travels as the password of the WebSocket's login.
+    """
+    attributes = {
+        "destination": stream.url, "destinationUsername": STREAM, "destinationPassword": stream.ticket, "name": STREAM,
+        "mode": "bidirectional", "tracks": "inbound", **called("streamEventUrl", url, login),
+    }  # fmt: skip
+    parameters = [element("StreamParam", {"name": name, "value": value}) for name, value in stream.custom.items()]
+    verbs = [start_recording(url, login)] if record else []
+    verbs += [element("StartGather", called("dtmfUrl", url, login))] if url else []
+    verbs += [element("SendDtmf", {}, digits)] if digits else []
+    return [*verbs, element("StartStream", attributes, *parameters), HOLD]
+
+
+def start_recording(url: str, login: Login) -> Markup:
+    """Record both sides as WAV, each on a channel of its own."""
+    return element("StartRecording", {"multiChannel": True, **called("recordingAvailableUrl", url, login)})
+
+
+def transfer(to: str, caller_id: str | None, url: str, login: Login) -> str:
+    """End our stream, ring ``to`` and connect the two; ``url`` learns of the answer and the end."""
+    told = {**called("transferAnswerUrl", url, login), **called("transferDisconnectUrl", url, login)}
+    party = element("SipUri" if is_sip(to) else "PhoneNumber", told, to)
+    verb = element("Transfer", {"transferCallerId": caller_id, **called("transferCompleteUrl", url, login)}, party)
+    return response(element("StopStream", {"name": STREAM}), verb)
+
+
+def stream_problem(stream: StreamTarget) -> str:
+    """What Bandwidth cannot do about ``stream``; "" when it can do all of it."""
+    if len(stream.custom) > MOST_PARAMETERS:
+        return f"at most {MOST_PARAMETERS} custom values"
+    if any(len(name) > LONGEST_NAME or len(value) > LONGEST_VALUE for name, value in stream.custom.items()):
+        return f"custom values have names of {LONGEST_NAME} and values of {LONGEST_VALUE} characters at most"
+    fits = all(fits_xml(name + value) for name, value in stream.custom.items())
+    return "" if fits else "custom values with control characters do not fit into XML"

@@ -1,0 +1,167 @@
+"""Bandwidth: Voice API v2 with instructions in the webhook's reply (BXML), two-way media streams, numbers by XML.
+
+Bandwidth signs nothing. What proves a webhook is the login that we give out with every URL of ours, and what proves a
+media socket is its ticket, which is that socket's password.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from anycarrier.audio import PCMU_8K
+from anycarrier.calls import Call, DialRequest, EndReason, MachineDetection, StreamTarget
+from anycarrier.errors import MalformedMessage, SignatureInvalid
+from anycarrier.events import CallEvent, IncomingCall, InstructionsFor, InstructionsRequested
+from anycarrier.markup import Markup, element
+from anycarrier.provider import TicketPlace
+from anycarrier.rest import given
+from anycarrier.sip import destination
+from anycarrier.webhooks import WebhookReply, WebhookRequest, require_login
+from anycarrier_bandwidth import bxml, wire
+from anycarrier_bandwidth.api import XML
+from anycarrier_bandwidth.credential import BandwidthCredential
+from anycarrier_bandwidth.frames import BandwidthSerializer
+from anycarrier_bandwidth.numbers import BandwidthNumbers
+
+
+class BandwidthProvider(BandwidthNumbers):
+    """One Bandwidth account, with one voice application."""
+
+    name = "bandwidth"
+    title = "Bandwidth"
+    credential_type = BandwidthCredential
+    sandbox = "anycarrier_bandwidth.sandbox:BandwidthSandbox"
+    ticket_place = TicketPlace.HEADER
+    reports_ringing = False
+    reports_transfers = True
+    dials_sip = True
+    limits_calls = False
+    signs_webhooks = False
+
+    def verify(self, request: WebhookRequest) -> None:
+        """The login, and that the message is about our account and application: one login may serve several."""
+        require_login(request, *self.credential.callback_login.values())
+        try:
+            told = wire.fields_of(request)
+        except MalformedMessage:
+            return  # parse_webhook says so
+        known = {"accountId": self.credential.account_id, "applicationId": self.credential.application_id}
+        for name, ours in known.items():
+            if not hmac.compare_digest(str(told.get(name, ours)).encode("utf-8", "replace"), ours.encode()):
+                raise SignatureInvalid(f"the webhook is of another {name} than the credential's")
+
+    def parse_webhook(self, request: WebhookRequest) -> CallEvent:
+        return wire.parse(request)
+
+    def serializer(self) -> BandwidthSerializer:
+        return BandwidthSerializer()
+
+    def acknowledge(self, event: CallEvent) -> WebhookReply:
+        """No instructions where some are asked for, and 204 else."""
+        return bxml.reply() if event.raw.get("eventType") in wire.ASKS else WebhookReply(status=204)
+
+    def leave_ringing(self, call: IncomingCall) -> WebhookReply:
+        return bxml.reply(bxml.RING_ON, bxml.HANG_UP)
+
+    async def dial(self, request: DialRequest) -> Call:
+        self.refuse_fields("dial", request, time_limit="it ends no call after a given time", headers="it sends none")
+        self._check("dial", request.stream)
+        url, login = request.status_url, self.credential.callback_login
+        body: dict[str, Any] = {
+            "from": request.caller_id or request.from_,
+            "to": request.to,
+            "applicationId": self.credential.application_id,
+            "answerUrl": _with(url, {wire.DIGITS: request.digits, wire.RECORD: "1" if request.record else None}),
+            "disconnectUrl": url,
+            "callTimeout": math.ceil(request.timeout),
+            **login,
+        }
+        if request.machine_detection is not MachineDetection.OFF:
+            waits = request.machine_detection is MachineDetection.WAIT_FOR_BEEP
+            told = _with(url, {wire.GREETED: "1" if waits else None})
+            body["machineDetection"] = {"mode": "async", "delayResult": waits, "callbackUrl": told, **login}
+        path, extra = self.at("calls"), request.extra
+        call = await self.ask(wire.call_from_rest, "POST", path, operation="dial", json=body, extra=extra)
+        ours = {"reference": request.reference, "from_": request.from_, "to": request.to}
+        return call.model_copy(update=ours)  # Bandwidth's from is the number that was shown
+
+    async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
+        return bxml.reply(*self._connected("answer", call.call, stream))
+
+    async def instruct(self, event: InstructionsRequested, call: Call, stream: StreamTarget | None) -> WebhookReply:
+        if stream is None or event.purpose is not InstructionsFor.ANSWERED:
+            return bxml.reply(bxml.HANG_UP)
+        return bxml.reply(*self._connected("instruct", call, stream))
+
+    async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
+        """There is one way to decline, and no word for the caller to choose."""
+        return bxml.reply(bxml.HANG_UP)
+
+    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
+        """Bandwidth tells of the call's end only, and shows the number that was called unless told another."""
+        return bxml.reply(element("Forward", {"to": destination(to), "from": call.call.caller_id or call.call.from_}))
+
+    async def hang_up(self, call_id: str) -> None:
+        with self.tolerating(404, 409):  # over already, or about to be
+            path = self._call("hang_up", call_id)
+            await self.request("POST", path, operation="hang_up", json={"state": "completed"})
+
+    async def fetch_call(self, call_id: str) -> Call:
+        path = self._call("fetch_call", call_id)
+        return await self.ask(wire.call_from_rest, "GET", path, operation="fetch_call")
+
+    async def transfer(
+        self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        if headers:
+            raise self.unsupported("transfer", "headers: it sends none")
+        told = bxml.transfer(destination(to), caller_id, status_url, self.credential.callback_login)
+        await self._run("transfer", call_id, told)
+
+    async def send_digits(self, call_id: str, digits: str) -> None:
+        await self._run("send_digits", call_id, bxml.response(element("SendDtmf", {}, digits), bxml.HOLD))
+
+    async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
+        """The id is told by webhook."""
+        verb = bxml.start_recording(status_url, self.credential.callback_login)
+        await self._run("start_recording", call_id, bxml.response(verb, bxml.HOLD))
+        return ""
+
+    async def stop_recording(self, call_id: str, recording_id: str = "") -> None:
+        await self._run("stop_recording", call_id, bxml.response(element("StopRecording"), bxml.HOLD))
+
+    async def fetch_recording(self, recording_id: str) -> bytes:
+        """Our id of a recording is the call's and Bandwidth's, with a colon between."""
+        call_id, _, own = recording_id.rpartition(":")
+        path = f"{self._call('fetch_recording', call_id)}/recordings/{self.path_id('fetch_recording', own)}/media"
+        return await self.download(path, operation="fetch_recording", login=True)
+
+    def _check(self, operation: str, stream: StreamTarget) -> None:
+        self.require_format(operation, stream, PCMU_8K)
+        if problem := bxml.stream_problem(stream):
+            raise self.unsupported(operation, problem)
+
+    def _connected(self, operation: str, call: Call, stream: StreamTarget) -> list[Markup]:
+        self._check(operation, stream)
+        url = call.facts.get(wire.CALLBACKS, "")
+        url = _with(url, {"ref": call.reference}) if url else ""
+        digits, record = call.facts.get(wire.DIGITS, ""), wire.RECORD in call.facts
+        return bxml.connect(stream, url, self.credential.callback_login, digits=digits, record=record)
+
+    def _call(self, operation: str, call_id: str) -> str:
+        return self.at(f"calls/{self.path_id(operation, call_id)}")
+
+    async def _run(self, operation: str, call_id: str, instructions: str) -> None:
+        path = f"{self._call(operation, call_id)}/bxml"
+        await self.request("PUT", path, operation=operation, content=instructions, headers=XML)
+
+
+def _with(url: str, parameters: Mapping[str, str | None]) -> str:
+    """``url`` with these in its query."""
+    more = urlencode(given(parameters))
+    return url + ("&" if "?" in url else "?") + more if more else url
