@@ -44,7 +44,11 @@ FRAMEWORKS = re.compile(
     r"pipecat|livekit|openai[-_. ](agents|realtime)|RealtimeRunner|vision[-_. ]agents|hermes", re.IGNORECASE
 )
 
-CARRIERS = re.compile(r"twilio|telnyx|plivo|vonage|signalwire", re.IGNORECASE)
+CARRIERS = re.compile(
+    r"twilio|telnyx|plivo|vonage|signalwire|anycarrier[-_](?:asterisk|bandwidth)|(?-i:\b(?:Asterisk|Bandwidth)\b)",
+    re.IGNORECASE,
+)
+"""The last two are words as well: an asterisk, bandwidth."""
 CARRIER_FIELD = ("anycarrier_server/oneinbox/call_bodies.py", "twilio_call_sid")  # a field its API names so
 
 NEEDS_ACME = "test_conformance_kit.py"  # the kit is tried on a carrier; .ci/wheel runs it when acme is installed
@@ -383,6 +387,8 @@ RULES: dict[str, tuple[Rule, Callable[[], list[tuple[str, str]]], int, list[tupl
         lambda: [(n, t) for n, t in _tracked() if n.startswith(("src/", "contrib/server/src/"))], 20, [
             (f"contrib/server/src/{CARRIER_FIELD[0]}", "twilio_call_sid = 1\nif provider == 'Twilio': ..."),
             ("contrib/server/src/anycarrier_server/console/app.js", "const carriers = ['telnyx']"),
+            ("src/anycarrier/audio.py", "# as Asterisk sends it"),
+            ("src/anycarrier/audio.py", "from anycarrier_bandwidth import frames"),
         ]),
     "no framework is named in the core or the service": (
         no_framework_named,
@@ -478,6 +484,7 @@ def test_breaking_it_is_noticed(name: str) -> None:
 def test_the_carrier_field_is_excepted_in_its_own_file_only() -> None:
     assert no_carrier_named(f"contrib/server/src/{CARRIER_FIELD[0]}", "twilio_call_sid: str") == []
     assert no_carrier_named("contrib/server/src/anycarrier_server/inkbox.py", "twilio_call_sid: str") != []
+    assert no_carrier_named("src/anycarrier/audio.py", "an asterisk costs no bandwidth, anycarrier's least") == []
 
 
 def test_the_service_has_no_circle_of_imports() -> None:
