@@ -9,12 +9,11 @@ from typing import Any, Self
 from pydantic import SecretStr, ValidationInfo, field_validator
 
 from anycarrier.credentials import Credential
-from anycarrier.errors import ConfigurationError
 
 DOMAIN = ".signalwire.com"
 _SPACE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?" + re.escape(DOMAIN))
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
-_NEEDED = ("space", "project_id", "signing_key")
+_UUID = r"(?i:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+_MIX_UPS = {"the Project ID": _UUID, "a signing key": r"PSK\S+", "an API token": r"PT[0-9a-f]{32,}"}
 
 
 class SignalWireCredential(Credential):
@@ -48,51 +47,26 @@ class SignalWireCredential(Credential):
     @field_validator("project_id")
     @classmethod
     def _is_a_project(cls, project: str) -> str:
-        if not _UUID.fullmatch(project):
-            raise ValueError(
-                f"{cls.label('project_id')} is the Project ID of the dashboard, like "
-                "00000000-0000-0000-0000-000000000000"
-            )
+        if not re.fullmatch(_UUID, project):
+            raise ValueError(f"{cls.label('project_id')} is a UUID, like 00000000-0000-0000-0000-000000000000")
         return project.lower()
 
     @field_validator("api_token", "signing_key", "secondary_signing_key")
     @classmethod
     def _is_that_secret(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         """The three values stand side by side in the dashboard, and are mixed up."""
-        text = secret.get_secret_value() if secret is not None else ""
-        name = str(info.field_name)
-        taken_for = (
-            "the Project ID" if _UUID.fullmatch(text)
-            else "a signing key" if name == "api_token" and text.startswith("PSK")
-            else "an API token" if name != "api_token" and re.fullmatch(r"PT[0-9a-f]{32,}", text)
-            else ""
-        )  # fmt: skip
-        if taken_for:
-            raise ValueError(f"{cls.label(name)} looks like {taken_for}: copy the value beside its own name")
+        name, own = str(info.field_name), "an API token" if info.field_name == "api_token" else "a signing key"
+        for other, shape in _MIX_UPS.items():
+            if secret is not None and other != own and re.fullmatch(shape, secret.get_secret_value()):
+                raise ValueError(f"{cls.label(name)} looks like {other}: copy the value that stands beside its name")
         return secret
 
     @classmethod
     def from_api_key(cls, api_key: str, metadata: Mapping[str, Any] | None = None) -> Self:
         """From an API token; ``metadata`` has the space, the Project ID and the signing key."""
-        fields = dict(metadata or {})
-        if lacking := [name for name in _NEEDED if not fields.get(name)]:
-            raise ConfigurationError(
-                f"signalwire needs {', '.join(lacking)} beside the API token: give them in metadata. "
-                "All are in the dashboard, under API"
-            )
-        return cls.model_validate({**fields, "api_token": api_key})
+        return cls.model_validate({**(metadata or {}), "api_token": api_key})
 
     @property
     def account(self) -> str | None:
         """The Project ID: public, and what SignalWire calls the account."""
         return self.project_id
-
-    @property
-    def login(self) -> tuple[str, str]:
-        """User and password for the REST API."""
-        return self.project_id, self.api_token.get_secret_value()
-
-    @property
-    def signing_keys(self) -> list[str]:
-        """The keys a webhook may be signed with."""
-        return [key.get_secret_value() for key in (self.signing_key, self.secondary_signing_key) if key is not None]

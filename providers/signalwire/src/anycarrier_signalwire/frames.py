@@ -43,5 +43,5 @@ class SignalWireSerializer(TwilioSerializer):
         pressed = digits.upper()
         if not pressed or not KEYS.issuperset(pressed):
             return None  # a pause has no frame
-        head = clear.removeprefix('{"event":"clear"').removesuffix("}")
-        return [f'{{"event":"dtmf"{head},"dtmf":{{"digit":"{digit}"}}}}' for digit in pressed]
+        named = clear.removeprefix('{"event":"clear"').removesuffix("}")
+        return [f'{{"event":"dtmf"{named},"dtmf":{{"digit":"{digit}"}}}}' for digit in pressed]

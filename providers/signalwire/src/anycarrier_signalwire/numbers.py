@@ -1,4 +1,4 @@
-"""Phone numbers in SignalWire's terms: what to ask a search, what an answer means, what settings must be. Pure."""
+"""Phone numbers in SignalWire's terms: what to ask a search, and what settings must be. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, Numb
 from anycarrier.rest import given
 from anycarrier_twilio import numbers as twilio
 
-OURS = {"provider": "signalwire"}
 KINDS = {NumberType.LOCAL: "Local", NumberType.TOLL_FREE: "TollFree"}
 MAX_RESULTS = 1000
-SettingsOf = Callable[[Mapping[str, Any], str], dict[str, str]]
-"""Given a number as SignalWire has it and our webhook URL: what to write."""
+OURS = {"provider": "signalwire"}
+Settings = dict[str, str]
+SettingsOf = Callable[[Mapping[str, Any], str], Settings]
 
 
 def search_fields(query: NumberQuery, unsupported: Callable[[str, str], UnsupportedOperation]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def search_fields(query: NumberQuery, unsupported: Callable[[str, str], Unsuppor
     """
     if set(query.features) - {NumberFeature.VOICE}:
         raise unsupported("search by feature", "it takes them and ignores them; each offer names its features")
-    if query.area_code and query.country not in ("US", "CA"):
+    if query.area_code and query.country not in twilio.NORTH_AMERICA:
         raise unsupported("search by area code", "only in US and CA")
     if query.locality and not query.region:
         raise unsupported("search by locality", "only together with its region")
@@ -45,32 +45,18 @@ def owned(item: Mapping[str, Any]) -> OwnedNumber:
     return twilio.owned(item).model_copy(update=OURS)
 
 
-def settings_to_write(item: Mapping[str, Any], webhook_url: str) -> dict[str, str]:
+def settings_to_write(item: Mapping[str, Any], webhook_url: str) -> Settings:
     """The settings of ``item`` that differ from what sends its calls to ``webhook_url``, with their new values."""
-    wanted = {
-        "VoiceUrl": webhook_url,
-        "VoiceMethod": "POST",
-        "StatusCallback": webhook_url,
-        "StatusCallbackMethod": "POST",
-        "VoiceApplicationSid": "",  # when set, the number's own URL is ignored
-    }
-    changed = {name: value for name, value in wanted.items() if (item.get(KEYS[name]) or "") != value}
+    changed = _written(twilio.settings_to_write(item, webhook_url))
     # A number that receives faxes takes no calls. Which it does, no answer tells.
     return {**changed, "VoiceReceiveMode": "voice"} if changed else {}
 
 
-def settings_to_clear(item: Mapping[str, Any], webhook_url: str) -> dict[str, str]:
+def settings_to_clear(item: Mapping[str, Any], webhook_url: str) -> Settings:
     """The settings of ``item`` that send its calls, or news of them, to ``webhook_url``, each with nothing as value."""
-    ours = ("VoiceUrl", "VoiceFallbackUrl", "StatusCallback")
-    return {name: "" for name in ours if item.get(KEYS[name]) == webhook_url}
+    return _written(twilio.settings_to_clear(item, webhook_url))
 
 
-KEYS = {
-    "VoiceUrl": "voice_url",
-    "VoiceMethod": "voice_method",
-    "VoiceFallbackUrl": "voice_fallback_url",
-    "VoiceApplicationSid": "voice_application_sid",
-    "StatusCallback": "status_callback",
-    "StatusCallbackMethod": "status_callback_method",
-}
-"""A setting as it is written -> as it is read."""
+def _written(settings: Mapping[str, str]) -> Settings:
+    """``voice_url`` is read, ``VoiceUrl`` is written; there are no trunks."""
+    return {"".join(map(str.title, name.split("_"))): value for name, value in settings.items() if name != "trunk_sid"}

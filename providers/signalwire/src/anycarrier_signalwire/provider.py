@@ -7,33 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
+from urllib.parse import quote, urlencode
 
 import httpx
 
+from anycarrier import errors, events
 from anycarrier.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
-from anycarrier.errors import (
-    AnycarrierError,
-    AuthenticationFailed,
-    MalformedMessage,
-    NotFound,
-    RequestRejected,
-    SignatureInvalid,
-)
-from anycarrier.events import (
-    CallEvent,
-    DigitReported,
-    IncomingCall,
-    InstructionsFor,
-    InstructionsRequested,
-    TransferProgress,
-)
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
 from anycarrier.parsing import READ_FAILURES
 from anycarrier.provider import Provider
 from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
-from anycarrier_signalwire import commands, errors, numbers, signature, wire
+from anycarrier_signalwire import commands, numbers, signature, wire
 from anycarrier_signalwire.credential import SignalWireCredential
+from anycarrier_signalwire.errors import ERROR_TYPES, ERROR_WORDS, OVER
 from anycarrier_signalwire.frames import SignalWireSerializer
 from anycarrier_twilio import commands as twiml
 
@@ -48,8 +35,8 @@ class SignalWireProvider(Provider):
     sandbox = "anycarrier_signalwire.sandbox:SignalWireSandbox"
     reports_transfers: ClassVar[bool] = True
     limits_calls: ClassVar[bool] = False
-    error_types = errors.ERROR_TYPES
-    error_words = errors.ERROR_WORDS
+    error_types = ERROR_TYPES
+    error_words = ERROR_WORDS
 
     credential: SignalWireCredential
 
@@ -60,14 +47,15 @@ class SignalWireProvider(Provider):
         self._owned = f"{self._project}/IncomingPhoneNumbers"
 
     def auth(self) -> tuple[str, str]:
-        return self.credential.login
+        return self.credential.project_id, self.credential.api_token.get_secret_value()
 
     # --- no I/O -------------------------------------------------------------------------------------------------
 
     def verify(self, request: WebhookRequest) -> None:
-        signature.check(request, *self.credential.signing_keys)
+        keys = (self.credential.signing_key, self.credential.secondary_signing_key)
+        signature.check(request, *(key.get_secret_value() for key in keys if key is not None))
 
-    def parse_webhook(self, request: WebhookRequest) -> CallEvent:
+    def parse_webhook(self, request: WebhookRequest) -> events.CallEvent:
         return wire.parse(request)
 
     def serializer(self) -> SignalWireSerializer:
@@ -80,22 +68,30 @@ class SignalWireProvider(Provider):
         params = numbers.search_fields(query, self.unsupported)
         path = f"{self._project}/AvailablePhoneNumbers/{query.country}/{kind}"
         page = slice(query.limit * (query.page - 1), query.limit * query.page)
-        return await self.ask(
-            lambda body: [numbers.available(item, query.type) for item in body["available_phone_numbers"][page]],
-            "GET", path, operation="search_numbers", params=params, extra=query.extra,
-        )  # fmt: skip
+
+        def offers(body: Any) -> list[AvailableNumber]:
+            return [numbers.available(item, query.type) for item in body["available_phone_numbers"][page]]
+
+        return await self.ask(offers, "GET", path, operation="search_numbers", params=params, extra=query.extra)
 
     async def buy_number(
         self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None
     ) -> OwnedNumber:
         """Bought at once: there are no orders to wait for."""
         form = {"PhoneNumber": e164(number)}
-        return await self.ask(
-            numbers.owned, "POST", self._owned, operation="buy_number", data=form, extra=extra
-        )
+        return await self.ask(numbers.owned, "POST", self._owned, operation="buy_number", data=form, extra=extra)
 
-    async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
-        return await self._numbers("list_numbers", number)
+    async def list_numbers(self, number: str | None = None, operation: str = "list_numbers") -> list[OwnedNumber]:
+        """All, or the one: the filter is a pattern, and finds longer numbers too."""
+        params = {"PhoneNumber": e164(number)} if number else {"PageSize": numbers.MAX_RESULTS}
+        rows = await self.listed(
+            self._owned, "incoming_phone_numbers", operation=operation, params=params,
+            after=lambda body, _: body["next_page_uri"],
+        )  # fmt: skip
+        try:
+            return [numbers.owned(row) for row in rows if number is None or row["phone_number"] == number]
+        except READ_FAILURES:
+            raise self.unreadable(operation, "a number of another shape than expected") from None
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
         return await self._set("configure_number", number, webhook_url, numbers.settings_to_write, dry_run=dry_run)
@@ -104,7 +100,7 @@ class SignalWireProvider(Provider):
         return await self._set("unconfigure_number", number, webhook_url, numbers.settings_to_clear)
 
     async def release_number(self, number: str) -> None:
-        held = await self._numbers("release_number", number)
+        held = await self.list_numbers(number, "release_number")
         if not held:
             raise self.not_held("release_number", number)
         path = f"{self._owned}/{self.path_id('release_number', held[0].id)}"
@@ -114,8 +110,8 @@ class SignalWireProvider(Provider):
         """The Project ID, once the login was accepted. No request shows whether the signing key is right."""
         try:
             return await self.ask(lambda body: str(body["sid"]), "GET", self._project, operation="check_credential")
-        except NotFound as unknown:
-            raise AuthenticationFailed(
+        except errors.NotFound as unknown:
+            raise errors.AuthenticationFailed(
                 self.name, "check_credential", "this token opens no such project of this space", status=unknown.status,
                 next_step="Check space and project_id.",
             ) from None  # fmt: skip
@@ -123,24 +119,21 @@ class SignalWireProvider(Provider):
     # --- calls --------------------------------------------------------------------------------------------------
 
     async def dial(self, request: DialRequest) -> Call:
-        self._refuse_to(commands.dial_problem(request))
-        form = commands.dial_fields(request)
+        form = commands.dial_fields(request, self.unsupported)
         path = f"{self._project}/Calls"
-        call = await self.ask(
-            wire.call_of_rest, "POST", path, operation="dial", data=form, extra=request.extra
-        )
+        call = await self.ask(wire.call_of_rest, "POST", path, operation="dial", data=form, extra=request.extra)
         # Our own words for who rings whom: what is shown to the callee may be another number.
         ours = {"reference": request.reference, "from_": request.from_, "to": request.to}
         return call.model_copy(update=ours)
 
-    async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        self._refuse_to(commands.stream_problem(stream))
+    async def answer(self, call: events.IncomingCall, stream: StreamTarget) -> WebhookReply:
+        commands.check_stream(stream, self.unsupported)
         return twiml.reply(commands.connect_stream(stream))
 
-    async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
+    async def reject(self, call: events.IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
         return twiml.reply(twiml.reject("busy" if reason is EndReason.BUSY else "rejected"))
 
-    async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
+    async def forward(self, call: events.IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         return twiml.reply(twiml.dial(destination(to), caller_id=call.call.caller_id, status_url=status_url))
 
     async def hang_up(self, call_id: str) -> None:
@@ -151,8 +144,8 @@ class SignalWireProvider(Provider):
                 with self.tolerating(404):
                     await self.request("POST", path, operation="hang_up", data={"Status": word})
                 return
-            except RequestRejected as refused:
-                if refused.code not in errors.OVER:
+            except errors.RequestRejected as refused:
+                if refused.code not in OVER:
                     raise
                 call = await self.ask(wire.call_of_rest, "GET", path, operation="hang_up")
                 if call.ended:
@@ -174,21 +167,24 @@ class SignalWireProvider(Provider):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """SignalWire is told where to ask for the target, and asks at once."""
-        self._refuse_to(twiml.header_problem(to, headers))
         if not status_url:
             raise self.unsupported("transfer", "without a status_url: it is asked there for the target")
-        target = commands.with_headers(destination(to), headers)
-        url = wire.instructions_url(status_url, InstructionsFor.TRANSFER, target=target, caller_id=caller_id)
+        if problem := twiml.header_problem(to, headers):
+            raise self.unsupported(*problem)
+        target = destination(to)
+        if headers:
+            target += ("&" if "?" in target else "?") + urlencode(headers, quote_via=quote)
+        url = wire.instructions_url(status_url, events.InstructionsFor.TRANSFER, target=target, caller_id=caller_id)
         form = {"Url": url, "Method": "POST"}
         await self.request("POST", self._call("transfer", call_id), operation="transfer", data=form)
 
     async def instruct(
-        self, event: InstructionsRequested, call: Call, stream: StreamTarget | None
+        self, event: events.InstructionsRequested, call: Call, stream: StreamTarget | None
     ) -> WebhookReply:
         status_url, target = str(event.raw.get(wire.STATUS_URL, "")), event.raw.get(wire.TARGET)
         if stream is not None:
             return twiml.reply(commands.connect_stream(stream, status_url=status_url))
-        if event.purpose is not InstructionsFor.TRANSFER or not target or call.ended:
+        if event.purpose is not events.InstructionsFor.TRANSFER or not target or call.ended:
             return twiml.reply(twiml.NOTHING)
         shown = event.raw.get(wire.CALLER_ID)
         return twiml.reply(twiml.dial(str(target), caller_id=shown, status_url=status_url))
@@ -209,41 +205,29 @@ class SignalWireProvider(Provider):
 
     # --- how SignalWire wants to be answered --------------------------------------------------------------------
 
-    def acknowledge(self, event: CallEvent) -> WebhookReply:
+    def acknowledge(self, event: events.CallEvent) -> WebhookReply:
         """204, but instructions (none) where it asks for some: an empty body would be an error, and end the call."""
-        asks = isinstance(event, IncomingCall | DigitReported) or wire.INSTRUCT in event.raw or (
-            isinstance(event, TransferProgress) and "DialCallStatus" in event.raw
+        asks = isinstance(event, events.IncomingCall | events.DigitReported) or wire.INSTRUCT in event.raw or (
+            isinstance(event, events.TransferProgress) and "DialCallStatus" in event.raw
         )
         return twiml.reply(twiml.NOTHING) if asks else WebhookReply(status=204)
 
-    def leave_ringing(self, call: IncomingCall) -> WebhookReply:
+    def leave_ringing(self, call: events.IncomingCall) -> WebhookReply:
         return twiml.reply(twiml.ring_on())
 
-    def refuse(self, error: AnycarrierError) -> WebhookReply:
+    def refuse(self, error: errors.AnycarrierError) -> WebhookReply:
         """Strangers and replays get a bare 4xx. A call of ours that we failed to take sounds busy to its caller."""
-        if isinstance(error, SignatureInvalid | MalformedMessage):
+        if isinstance(error, errors.SignatureInvalid | errors.MalformedMessage):
             return super().refuse(error)
         return twiml.reply(twiml.reject("busy"))
 
     # --- the parts ----------------------------------------------------------------------------------------------
 
-    async def _numbers(self, operation: str, number: str | None) -> list[OwnedNumber]:
-        """The project's numbers, or the one: the filter is a pattern, and finds longer numbers too."""
-        params = {"PhoneNumber": e164(number)} if number else {"PageSize": numbers.MAX_RESULTS}
-        rows = await self.listed(
-            self._owned, "incoming_phone_numbers", operation=operation, params=params,
-            after=lambda body, _: body["next_page_uri"],
-        )  # fmt: skip
-        try:
-            return [numbers.owned(row) for row in rows if number is None or row["phone_number"] == number]
-        except READ_FAILURES:
-            raise self.unreadable(operation, "a number of another shape than expected") from None
-
     async def _set(
         self, operation: str, number: str, webhook_url: str, settings_of: numbers.SettingsOf, *, dry_run: bool = False
     ) -> SyncResult:
         """Write those of the number's settings that ``settings_of`` names."""
-        held = await self._numbers(operation, number)
+        held = await self.list_numbers(number, operation)
         if not held:
             return SyncResult.failed(str(self.not_held(operation, number)), webhook_url)
         settings = settings_of(held[0].raw, webhook_url)
@@ -255,6 +239,3 @@ class SignalWireProvider(Provider):
     def _call(self, operation: str, call_id: str) -> str:
         return f"{self._project}/Calls/{self.path_id(operation, call_id)}"
 
-    def _refuse_to(self, problem: tuple[str, str] | None) -> None:
-        if problem:
-            raise self.unsupported(*problem)

@@ -12,18 +12,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from anycarrier.errors import MalformedMessage, SignatureInvalid
 from anycarrier.webhooks import WebhookRequest
 
-__all__ = ["check", "sign", "sign_body"]
-
-HEADERS = ("x-signalwire-signature", "x-twilio-signature")
-SHA256_HEADER = "x-signalwire-sha256-signature"
+HEADERS = ("x-signalwire-signature", "x-twilio-signature", "x-signalwire-sha256-signature")
 FORM = "application/x-www-form-urlencoded"
-Pairs = Sequence[tuple[str, str]]
 
 
 def check(request: WebhookRequest, *keys: str) -> None:
@@ -31,73 +27,48 @@ def check(request: WebhookRequest, *keys: str) -> None:
     if not keys or not all(keys):
         raise SignatureInvalid("no key to check the webhook with: set signing_key in the credential")
     given = [value.encode("utf-8", "replace") for name in HEADERS if (value := request.header(name))]
-    given256 = [value.encode("utf-8", "replace") for value in [request.header(SHA256_HEADER)] if value]
-    if not given and not given256:
+    if not given:
         raise SignatureInvalid("the request carries no X-SignalWire-Signature")
-    forms = _signed_forms(request)
+    try:
+        texts = list(_signed(request))
+    except (MalformedMessage, ValueError):
+        raise SignatureInvalid("what was signed cannot be read: the URL, or the form") from None
+    made = [sign(text, key, scheme) for text, scheme in texts for key in keys]
     # No early exit: every candidate is compared, each in constant time.
-    fits = [
-        hmac.compare_digest(expected.encode(), value)
-        for url in _urls(request.url)
-        for key in keys
-        for expected in (*(sign(url, pairs, key) for pairs in forms), sign_body(url, request.body, key))
-        for value in given
-    ]
-    fits += [
-        hmac.compare_digest(sign_body(url, request.body, key, hashlib.sha256).encode(), value)
-        for url in _urls(request.url)
-        for key in keys
-        for value in given256
-    ]
-    if not any(fits):
+    if not sum(hmac.compare_digest(each, value) for each in made for value in given):
         raise SignatureInvalid(
             "X-SignalWire-Signature does not fit. Check signing_key, and that public_url is exactly what SignalWire "
             "was given"
         )
 
 
-def sign(url: str, pairs: Iterable[tuple[str, str]], key: str) -> str:
-    """The signature of a form post: of a repeated key, the values in the order they were posted."""
-    text = url + "".join(name + value for name, value in sorted(pairs, key=lambda pair: pair[0]))
-    return base64.b64encode(hmac.digest(key.encode(), text.encode("utf-8", "replace"), hashlib.sha1)).decode()
+def sign(text: bytes, key: str, scheme: str) -> bytes:
+    """The signature of ``text`` by ``scheme``: ``form`` (base64), ``sha1`` or ``sha256`` (both hexadecimal)."""
+    made = hmac.digest(key.encode(), text, "sha1" if scheme == "form" else scheme)
+    return base64.b64encode(made) if scheme == "form" else made.hex().encode()
 
 
-def sign_body(url: str, body: bytes, key: str, digest: object = hashlib.sha1) -> str:
-    """The signature of any other body, as it was posted."""
-    return hmac.digest(key.encode(), url.encode("utf-8", "replace") + body, digest).hex()  # type: ignore[arg-type]
-
-
-def _signed_forms(request: WebhookRequest) -> list[Pairs]:
-    """What the form scheme may have signed besides the URL; nothing at all for a body that nobody vouches for."""
-    if request.method.upper() == "GET":
-        return [()]
-    kind = (request.header("content-type") or FORM).split(";")[0].strip().lower()
-    if kind == FORM:
-        try:
+def _signed(request: WebhookRequest) -> Iterator[tuple[bytes, str]]:
+    """What may have been signed, each with the scheme."""
+    for url in _urls(request.url):
+        here = url.encode("utf-8", "replace")
+        yield here + request.body, "sha1"
+        yield here + request.body, "sha256"
+        if request.method.upper() == "GET":
+            yield here, "form"
+        elif (request.header("content-type") or FORM).split(";")[0].strip().lower() == FORM:
             pairs = request.form_items()
-        except (MalformedMessage, ValueError) as problem:
-            raise SignatureInvalid(f"the signed form cannot be read: {problem}") from None
-        # The order of a repeated key's values is kept by the vendor's validator; its older one sorts and drops repeats.
-        return [pairs, sorted(set(pairs))]
-    try:
-        promised = parse_qs(urlsplit(request.url).query).get("bodySHA256", [""])[0]
-    except ValueError:
-        raise SignatureInvalid("the URL cannot be read") from None
-    vouched = hmac.compare_digest(hashlib.sha256(request.body).hexdigest(), promised.lower())
-    return [()] if vouched else []
+            # The vendor's validator keeps the order of a repeated key's values; its older one sorts and drops repeats.
+            for ordered in (sorted(pairs, key=lambda pair: pair[0]), sorted(set(pairs))):
+                yield here + "".join(name + value for name, value in ordered).encode("utf-8", "replace"), "form"
+        elif hashlib.sha256(request.body).hexdigest() in parse_qs(urlsplit(url).query).get("bodySHA256", []):
+            yield here, "form"  # a body that the URL does not vouch for is not signed by this scheme at all
 
 
 def _urls(url: str) -> Iterator[str]:
-    """The URL as given, without and with its scheme's port, and each without a login in it."""
-    try:
-        parts = urlsplit(url.split("#", 1)[0])
-        port = parts.port
-    except ValueError:
-        raise SignatureInvalid("the URL cannot be read") from None
-    usual = 443 if parts.scheme in ("https", "wss") else 80
-    host = parts.netloc.removesuffix(":")
-    other = f"{host}:{usual}" if port is None else host.rpartition(":")[0]
-    hosts = [parts.netloc, other]
-    hosts += [name.rpartition("@")[2] for name in hosts if "@" in name]
-    for name in hosts:
+    """The URL as given, and with or without its scheme's port; each without a login in it, too."""
+    parts = urlsplit(url.split("#", 1)[0])
+    host, usual = parts.netloc.removesuffix(":"), 443 if parts.scheme in ("https", "wss") else 80
+    other = f"{host}:{usual}" if parts.port is None else host.rpartition(":")[0]
+    for name in dict.fromkeys(each for named in (parts.netloc, other) for each in (named, named.rpartition("@")[2])):
         yield urlunsplit(parts._replace(netloc=name))

@@ -7,19 +7,19 @@ comes to a URL that says what for. https://developer.signalwire.com/compatibilit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from anycarrier.calls import Call
-from anycarrier.errors import MalformedMessage
 from anycarrier.events import CallEvent, CallProgress, IncomingCall, InstructionsFor, InstructionsRequested
-from anycarrier.parsing import reading
+from anycarrier.parsing import integer, reading
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_twilio import wire as twilio
-from anycarrier_twilio.call_status import ANSWERED_BY, STATUSES, call_from_rest, end_reason
+from anycarrier_twilio.call_status import STATUSES, call_from_rest, end_reason
 
 PROVIDER = "signalwire"
 
@@ -29,8 +29,8 @@ INSTRUCT, TARGET, CALLER_ID = "instruct", "target", "caller_id"
 STATUS_URL = "status_url"
 """Where :attr:`InstructionsRequested.raw` has that URL without them: news of the call go there."""
 
+_OURS = frozenset({INSTRUCT, TARGET, CALLER_ID})
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
-_PURPOSES = {str(purpose): purpose for purpose in InstructionsFor}
 
 
 def instructions_url(status_url: str, purpose: InstructionsFor, **more: str | None) -> str:
@@ -45,24 +45,19 @@ def parse(request: WebhookRequest) -> CallEvent:
         form = _read(request)
         if form is None:
             return twilio.parse(request)
-        asked, bare = _asked(request.url)
+        asked = {name: value for name, value in request.query().items() if name in _OURS}
+        raw = {**form, **asked, STATUS_URL: re.split(rf"[?&]{INSTRUCT}=", request.url)[0]} if asked else dict(form)
         body = urlencode(_as_twilio(form)).encode()
         event = twilio.parse(WebhookRequest("POST", request.url, _FORM, body))
-    raw: dict[str, Any] = {**form, **asked, STATUS_URL: bare} if asked else dict(form)
-    if isinstance(event, IncomingCall | CallProgress):
-        ours = {"provider": PROVIDER, "raw": raw, "carrier_status": form["CallStatus"]}
-        call = event.call.model_copy(update=ours)
-        if isinstance(event, CallProgress) and asked.get(INSTRUCT) in _PURPOSES:
-            return InstructionsRequested(
-                call_id=event.call_id,
-                reference=event.reference,
-                event_id=f"{event.call_id}:{INSTRUCT}:{urlencode(asked)}",
-                raw=raw,
-                call=call,
-                purpose=_PURPOSES[asked[INSTRUCT]],
-            )
-        return msgspec.structs.replace(event, call=call, raw=raw)
-    return msgspec.structs.replace(event, raw=raw)
+    if not isinstance(event, IncomingCall | CallProgress):
+        return msgspec.structs.replace(event, raw=raw)
+    ours = {"provider": PROVIDER, "raw": raw, "carrier_status": form["CallStatus"]}
+    event = msgspec.structs.replace(event, call=event.call.model_copy(update=ours), raw=raw)
+    if not isinstance(event, CallProgress) or asked.get(INSTRUCT) not in list(InstructionsFor):
+        return event
+    told = {name: getattr(event, name) for name in event.__struct_fields__}
+    event_id = f"{event.call_id}:{INSTRUCT}:{urlencode(asked)}"
+    return InstructionsRequested(**{**told, "event_id": event_id}, purpose=InstructionsFor(asked[INSTRUCT]))
 
 
 def call_of_rest(body: Mapping[str, Any]) -> Call:
@@ -70,40 +65,21 @@ def call_of_rest(body: Mapping[str, Any]) -> Call:
     if not body["sid"] or body["status"] not in STATUSES:
         raise ValueError("an empty id, or a status that is not known")
     call = call_from_rest({**body, "answered_by": _who(str(body.get("answered_by") or ""))})
-    code = str(body.get("sip_result_code") or "")
-    sip_code = int(code) if code.isascii() and code.isdigit() and len(code) == 3 else None
-    reason = end_reason(call.carrier_status or "", sip_code)
-    return call.model_copy(update={"provider": PROVIDER, "raw": body, "sip_code": sip_code, "reason": reason})
+    sip_code = integer(body.get("sip_result_code"))
+    ours = {"provider": PROVIDER, "raw": body, "sip_code": sip_code, "reason": end_reason(body["status"], sip_code)}
+    return call.model_copy(update=ours)
 
 
 def _read(request: WebhookRequest) -> Mapping[str, str] | None:
     """The fields as text; None for JSON that is no call's webhook. Documents say JSON, forms are what arrives."""
     if request.method.upper() == "GET":
-        own = {"ref", INSTRUCT, TARGET, CALLER_ID}
-        return {name: value for name, value in request.form().items() if name not in own}
+        return {name: value for name, value in request.form().items() if name not in {*_OURS, twilio.REFERENCE}}
     if "json" not in (request.header("content-type") or "").lower():
         return request.form()
     body = request.json()
-    if not isinstance(body.get("CallSid"), str):
+    if not isinstance(body.get("CallSid"), str) or any(isinstance(value, dict | list) for value in body.values()):
         return None
-    return {name: _text(value) for name, value in body.items() if value is not None}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict | list):
-        raise MalformedMessage("signalwire webhook: a field holds more than text")
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _asked(url: str) -> tuple[dict[str, str], str]:
-    """What instructions are asked for at ``url``, and the URL without that."""
-    parts = urlsplit(url)
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    ours = {name: value for name, value in pairs if name in (INSTRUCT, TARGET, CALLER_ID)}
-    if INSTRUCT not in ours:
-        return {}, url
-    rest = [(name, value) for name, value in pairs if name == "ref"]
-    return ours, urlunsplit(parts._replace(query=urlencode(rest)))
+    return {name: str(value) for name, value in body.items() if value is not None}
 
 
 def _as_twilio(form: Mapping[str, str]) -> dict[str, str]:
@@ -119,4 +95,4 @@ def _as_twilio(form: Mapping[str, str]) -> dict[str, str]:
 
 def _who(word: str) -> str:
     """REST says ``machine``; what a callback says is in no document, and Twilio's words are the likely ones."""
-    return next((known for known in ANSWERED_BY if known.startswith(word)), word) if word == "machine" else word
+    return "machine_start" if word == "machine" else word

@@ -215,6 +215,17 @@ class SignalWireSandbox(Sandbox):
         return next(project for project in self.projects.values() if delivery.call_id in project.calls)
 
 
+RESOURCES = (
+    "applications available_phone_numbers calls conferences incoming_phone_numbers messages queues recordings "
+    "transcriptions"
+).split()
+NO_RESOURCES = (
+    "addresses authorized_connect_apps connect_apps keys notifications outgoing_caller_ids sandbox short_codes sip "
+    "usage"
+).split()
+"""What the document lists of a project, with an address and without one."""
+
+
 async def _fetch_project(rest: Rest) -> Reply:
     project = rest.project
     body = {
@@ -231,10 +242,8 @@ async def _fetch_project(rest: Rest) -> Reply:
         "subproject": False,
         "signing_key": None,
         "subresource_uris": {
-            "available_phone_numbers": f"{project.path}/AvailablePhoneNumbers",
-            "calls": f"{project.path}/Calls",
-            "incoming_phone_numbers": f"{project.path}/IncomingPhoneNumbers",
-            "recordings": f"{project.path}/Recordings",
+            **dict.fromkeys(NO_RESOURCES),
+            **{name: f"{project.path}/{''.join(map(str.title, name.split('_')))}" for name in RESOURCES},
         },
     }
     return Reply(200, body)

@@ -114,7 +114,7 @@ async def create(rest: Rest) -> Reply:
         detection="" if detection == "none" else detection,
         detection_async=rest.flag("AsyncAmd"),
         detection_callback=Callback(amd, rest.get("AsyncAmdStatusCallbackMethod", "POST")) if amd else None,
-        record=order_from(rest, "OutboundAPI", "trim-silence") if rest.flag("Record") else None,
+        record=order_from(rest, "OutBoundApi", "trim-silence") if rest.flag("Record") else None,
         shown=rest.get("CallerId"),
     )
     leg = rest.sandbox.place(rest.project, direction="outbound-api", from_=from_, to=to, options=options)

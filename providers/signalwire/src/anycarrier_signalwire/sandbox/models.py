@@ -85,7 +85,7 @@ class Instructions:
 class RecordingOrder:
     """What was asked for with a recording."""
 
-    source: str = "StartCallRecordingAPI"
+    source: str = "StartCallRecordingApi"
     channels: int = 1
     trim: str = "do-not-trim"
     callback: Callback | None = None

@@ -95,7 +95,7 @@ class Recording:
             "status": self.status,
             "error_code": None,
             "uri": f"{self.path}.json",
-            "subresource_uris": {"transcriptions": None},
+            "subresource_uris": {"transcriptions": f"{self.path}/Transcriptions.json"},
             "encryption_details": None,
             "trim": self.order.trim,
         }
@@ -128,7 +128,7 @@ async def start(rest: Rest) -> Reply:
     leg = _call(rest)
     if leg.status != "in-progress":
         raise RestError(400, 21220, "The call is not in progress")
-    return Reply(200, leg.record(order_from(rest, "StartCallRecordingAPI", "do-not-trim")).resource())
+    return Reply(200, leg.record(order_from(rest, "StartCallRecordingApi", "do-not-trim")).resource())
 
 
 async def update(rest: Rest) -> Reply:
