@@ -6,13 +6,11 @@ import base64
 import hashlib
 import hmac
 from dataclasses import replace
-from pathlib import Path
 
+from anycarrier.testing.cassettes import shipped
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_signalwire import SignalWireCredential, SignalWireProvider
-
-CASSETTES = Path(__file__).resolve().parents[3] / "cassettes"
 
 
 def error(status: int, code: int, message: str) -> dict[str, object]:
@@ -27,7 +25,7 @@ class TestSignalWire(ProviderConformance):
         api_token="kit-api-token",
         signing_key="kit-signing-key",
     )
-    cassettes = CASSETTES / "signalwire"
+    cassettes = shipped("signalwire")
     error_bodies = {
         401: error(401, 20003, "Authentication failed"),
         404: error(404, 20404, "The requested resource was not found"),

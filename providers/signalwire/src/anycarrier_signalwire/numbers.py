@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anycarrier.errors import UnsupportedOperation
-from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType, OwnedNumber
+from anycarrier.numbers import NumberFeature, NumberQuery, NumberType
 from anycarrier.rest import given
 from anycarrier_twilio import numbers as twilio
 
 KINDS = {NumberType.LOCAL: "Local", NumberType.TOLL_FREE: "TollFree"}
 MAX_RESULTS = 1000
-OURS = {"provider": "signalwire"}
 Settings = dict[str, str]
 SettingsOf = Callable[[Mapping[str, Any], str], Settings]
 
@@ -33,16 +32,6 @@ def search_fields(query: NumberQuery, unsupported: Callable[[str, str], Unsuppor
         raise unsupported("search beyond", f"{MAX_RESULTS} numbers")
     where = {"AreaCode": query.area_code, "InLocality": query.locality, "InRegion": query.region}
     return given({**where, "Contains": query.contains, "PageSize": wanted})
-
-
-def available(item: Mapping[str, Any], kind: NumberType) -> AvailableNumber:
-    """One offer. The search tells no price."""
-    return twilio.available(item, kind).model_copy(update=OURS)
-
-
-def owned(item: Mapping[str, Any]) -> OwnedNumber:
-    """One number of the project's."""
-    return twilio.owned(item).model_copy(update=OURS)
 
 
 def settings_to_write(item: Mapping[str, Any], webhook_url: str) -> Settings:

@@ -23,6 +23,7 @@ from anycarrier_signalwire.credential import SignalWireCredential
 from anycarrier_signalwire.errors import ERROR_TYPES, ERROR_WORDS, OVER
 from anycarrier_signalwire.frames import SignalWireSerializer
 from anycarrier_twilio import commands as twiml
+from anycarrier_twilio import numbers as twilio
 
 
 class SignalWireProvider(Provider):
@@ -70,7 +71,7 @@ class SignalWireProvider(Provider):
         page = slice(query.limit * (query.page - 1), query.limit * query.page)
 
         def offers(body: Any) -> list[AvailableNumber]:
-            return [numbers.available(item, query.type) for item in body["available_phone_numbers"][page]]
+            return [twilio.available(item, query.type, self.name) for item in body["available_phone_numbers"][page]]
 
         return await self.ask(offers, "GET", path, operation="search_numbers", params=params, extra=query.extra)
 
@@ -79,7 +80,7 @@ class SignalWireProvider(Provider):
     ) -> OwnedNumber:
         """Bought at once: there are no orders to wait for."""
         form = {"PhoneNumber": e164(number)}
-        return await self.ask(numbers.owned, "POST", self._owned, operation="buy_number", data=form, extra=extra)
+        return await self.ask(self._held, "POST", self._owned, operation="buy_number", data=form, extra=extra)
 
     async def list_numbers(self, number: str | None = None, operation: str = "list_numbers") -> list[OwnedNumber]:
         """All, or the one: the filter is a pattern, and finds longer numbers too."""
@@ -89,7 +90,7 @@ class SignalWireProvider(Provider):
             after=lambda body, _: body["next_page_uri"],
         )  # fmt: skip
         try:
-            return [numbers.owned(row) for row in rows if number is None or row["phone_number"] == number]
+            return [self._held(row) for row in rows if number is None or row["phone_number"] == number]
         except READ_FAILURES:
             raise self.unreadable(operation, "a number of another shape than expected") from None
 
@@ -235,6 +236,9 @@ class SignalWireProvider(Provider):
             path = f"{self._owned}/{self.path_id(operation, held[0].id)}"
             await self.request("POST", path, operation=operation, data=settings)
         return SyncResult.of(settings, webhook_url, dry_run=dry_run)
+
+    def _held(self, item: Any) -> OwnedNumber:
+        return twilio.owned(item, self.name)
 
     def _call(self, operation: str, call_id: str) -> str:
         return f"{self._project}/Calls/{self.path_id(operation, call_id)}"

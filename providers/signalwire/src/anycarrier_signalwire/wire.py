@@ -16,7 +16,7 @@ import msgspec
 
 from anycarrier.calls import Call
 from anycarrier.events import CallEvent, CallProgress, IncomingCall, InstructionsFor, InstructionsRequested
-from anycarrier.parsing import integer, reading
+from anycarrier.parsing import reading, sip_code
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_twilio import wire as twilio
 from anycarrier_twilio.call_status import STATUSES, call_from_rest, end_reason
@@ -48,10 +48,10 @@ def parse(request: WebhookRequest) -> CallEvent:
         asked = {name: value for name, value in request.query().items() if name in _OURS}
         raw = {**form, **asked, STATUS_URL: re.split(rf"[?&]{INSTRUCT}=", request.url)[0]} if asked else dict(form)
         body = urlencode(_as_twilio(form)).encode()
-        event = twilio.parse(WebhookRequest("POST", request.url, _FORM, body))
+        event = twilio.parse(WebhookRequest("POST", request.url, _FORM, body), PROVIDER)
     if not isinstance(event, IncomingCall | CallProgress):
         return msgspec.structs.replace(event, raw=raw)
-    ours = {"provider": PROVIDER, "raw": raw, "carrier_status": form["CallStatus"]}
+    ours = {"raw": raw, "carrier_status": form["CallStatus"]}
     event = msgspec.structs.replace(event, call=event.call.model_copy(update=ours), raw=raw)
     if not isinstance(event, CallProgress) or asked.get(INSTRUCT) not in list(InstructionsFor):
         return event
@@ -64,10 +64,9 @@ def call_of_rest(body: Mapping[str, Any]) -> Call:
     """The call in a REST answer, whose end is judged by its SIP code too."""
     if not body["sid"] or body["status"] not in STATUSES:
         raise ValueError("an empty id, or a status that is not known")
-    call = call_from_rest({**body, "answered_by": _who(str(body.get("answered_by") or ""))})
-    sip_code = integer(body.get("sip_result_code"))
-    ours = {"provider": PROVIDER, "raw": body, "sip_code": sip_code, "reason": end_reason(body["status"], sip_code)}
-    return call.model_copy(update=ours)
+    call = call_from_rest({**body, "answered_by": _who(str(body.get("answered_by") or ""))}, PROVIDER)
+    code = sip_code(body.get("sip_result_code"))
+    return call.model_copy(update={"raw": body, "sip_code": code, "reason": end_reason(body["status"], code)})
 
 
 def _read(request: WebhookRequest) -> Mapping[str, str] | None:
@@ -83,10 +82,10 @@ def _read(request: WebhookRequest) -> Mapping[str, str] | None:
 
 
 def _as_twilio(form: Mapping[str, str]) -> dict[str, str]:
-    known = {"SipResponseCode" if name == "SipResultCode" else name: value for name, value in form.items()}
+    known = dict(form)
     if "AnsweredBy" in known:
         known["AnsweredBy"] = _who(known["AnsweredBy"])
-    if "CallStatus" in known and not known.keys() & {"Direction", "SipResponseCode"}:
+    if "CallStatus" in known and not known.keys() & {"Direction", "SipResultCode"}:
         # A number's own callback: the time is when the call was made, and "failed" any end before the answer.
         known.pop("Timestamp", None)
         known["CallStatus"] = "no-answer" if known["CallStatus"] == "failed" else known["CallStatus"]
