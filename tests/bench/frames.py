@@ -38,6 +38,12 @@ def b64(audio: bytes) -> str:
 FRAMES = {
     "acme": Frames({"api_key": "key"}, {"type": "start", "call": "call-1"},
         lambda n, audio: {"type": "audio", "data": b64(audio), "ms": 20 * n}, example=True),
+    "bandwidth": Frames({"account_id": "5500100", "client_id": "x", "client_secret": "x", "application_id": ID,
+         "callback_password": "0" * 16},
+        {"metadata": {"accountId": "5500100", "callId": f"c-{ID}", "streamId": f"s-{ID}", "streamName": "anycarrier",
+         "tracks": [{"name": "inbound", "mediaFormat": {"encoding": "PCMU", "sampleRate": 8000}}]},
+         "streamParams": {}, "eventType": "start"},
+        lambda n, audio: {"track": "inbound", "payload": b64(audio), "sequenceNumber": str(n), "eventType": "media"}),
     "plivo": Frames({"auth_id": "MA" + "0" * 18, "auth_token": "0" * 40},
         {"event": "start", "sequenceNumber": 1, "start": {"callId": ID, "streamId": ID, "accountId": "MA" + "0" * 18,
          "tracks": ["inbound"], "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000}}, "extra_headers": ""},

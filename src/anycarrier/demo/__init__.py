@@ -79,6 +79,8 @@ async def run(names: list[str], *, talk: bool = True) -> list[DemoCall]:
             for use in range(3):
                 sandbox.add_number(_number(use, index))
             sandbox.quirks.add("quiet")  # no silence is sent, so everything heard was said
+        for index, name in enumerate(names):  # each carrier's client and its SDK are loaded before anything is heard
+            await exchange.assign(_number(0, index), agent_id="front-desk", credential_id=name)
         shown: list[DemoCall] = []
         for calls in await asyncio.gather(
             *(echo_calls(exchange, echoes, n, s, _number(0, i)) for i, (n, s) in enumerate(sandboxes.items()))
