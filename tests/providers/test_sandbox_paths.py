@@ -14,6 +14,8 @@ import pytest
 from anycarrier_acme.sandbox import AcmeSandbox
 
 from anycarrier.testing.sandbox import Sandbox
+from anycarrier.testing.sandbox_numbers import Login
+from anycarrier_bandwidth.sandbox import app as bandwidth
 from anycarrier_signalwire.sandbox import app as signalwire
 from anycarrier_telnyx.sandbox import app as telnyx
 from anycarrier_twilio.sandbox import app as twilio
@@ -55,7 +57,17 @@ def of_signalwire() -> tuple[Sandbox, str, Requests]:
     return sandbox, f"Basic {login}", [*own, *paths[:1], ("GET", "/{any}"), ("GET", "/api/laml/{any}")]
 
 
-CARRIERS = {"twilio": of_twilio, "telnyx": of_telnyx, "signalwire": of_signalwire, "acme": of_acme}
+def of_bandwidth() -> tuple[Sandbox, str, Requests]:
+    sandbox = bandwidth.BandwidthSandbox(base_url="http://sandbox")
+    paths = [(each.method, each.path.replace("{account}", bandwidth.ACCOUNT)) for each in bandwidth.OPERATIONS]
+    queries = [("GET", f"/api/v2/tns?{name}={{value}}") for name in ("page", "size", "status", "fullNumber")]
+    others = [("GET", "/{any}"), ("GET", "/api/v2/accounts/{account}/calls"), ("POST", "/api/v1/oauth2/token")]
+    return sandbox, f"Bearer {sandbox.issue_token('client', Login.GOOD)}", [*paths, *queries, *others]
+
+
+CARRIERS = {
+    "acme": of_acme, "bandwidth": of_bandwidth, "signalwire": of_signalwire, "telnyx": of_telnyx, "twilio": of_twilio
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("carrier", CARRIERS.values(), ids=CARRIERS)
@@ -80,7 +92,7 @@ def in_shape(answer: httpx.Response) -> bool:
     if answer.status_code < 400 or (answer.status_code == 404 and not answer.content):
         return True
     if answer.headers.get("content-type") == "application/xml":
-        return "<RestException>" in answer.text
+        return "<RestException>" in answer.text or "<Description>" in answer.text
     try:
         return isinstance(json.loads(answer.text), dict)
     except ValueError:

@@ -58,7 +58,9 @@ class Relayed(msgspec.Struct, tag_field="eventType", tag="media", gc=False):
     track: Literal["inbound"] = "inbound"
 
 
-_decode = msgspec.json.Decoder(Media | Start | Stop, strict=False).decode
+# The kind comes last: to choose among several by it, a frame would be read twice.
+_decode_media = msgspec.json.Decoder(Media, strict=False).decode
+_decode = msgspec.json.Decoder(Start | Stop).decode
 _decode_relayed = msgspec.json.Decoder(Relayed).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -78,13 +80,18 @@ class BandwidthSerializer(MediaSerializer):
         if len(frame) > MAX_FRAME:
             raise MalformedMessage(f"a media frame of {len(frame)} bytes, more than {MAX_FRAME}", frame)
         try:
+            media = _decode_media(frame)
+        except _UNREADABLE:
+            return self._decode_other(frame)
+        if media.track == "outbound":  # our own voice, where somebody asked for both tracks
+            return []
+        return [AudioReceived(media.payload, media.track, media.sequence_number, None, frame)]
+
+    def _decode_other(self, frame: Frame) -> list[MediaEvent]:
+        try:
             message = _decode(frame)
         except _UNREADABLE as problem:
             return [_unknown(frame, problem)]
-        if type(message) is Media:
-            if message.track == "outbound":  # our own voice, where somebody asked for both tracks
-                return []
-            return [AudioReceived(message.payload, message.track, message.sequence_number, None, frame)]
         raw = _decode_any(frame)
         self._open = isinstance(message, Start)
         if not isinstance(message, Start):

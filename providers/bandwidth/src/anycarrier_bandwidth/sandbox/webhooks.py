@@ -117,7 +117,7 @@ def recorded(recording: Recording) -> dict[str, Any]:
     """A recording can be fetched."""
     leg = recording.leg
     return event(
-        leg, "recordingAvailable", recordingId=recording.id, recordingName=recording.name or None,
+        leg, "recordingAvailable", answerTime=None, recordingId=recording.id, recordingName=recording.name or None,
         channels=recording.channels, startTime=stamp(recording.began), endTime=stamp(recording.ended_at),
         duration=recording.duration, fileFormat="wav", mediaUrl=recording.media_url, status=recording.status,
     )  # fmt: skip
