@@ -186,7 +186,7 @@ class RestApi:
         body = await self.request(method, path, operation=operation, **request)
         try:
             return into(body)
-        except READ_FAILURES as failure:
+        except (*READ_FAILURES, MalformedMessage) as failure:
             # Not chained: a validation error quotes what it read. The first frame of the traceback is this one.
             trace = failure.__traceback__.tb_next if failure.__traceback__ is not None else None
             problem = f"the body has another shape than expected: {explain(failure, trace)}"

@@ -15,6 +15,7 @@ from anycarrier.calls import DialRequest, Price, StreamTarget, price_of
 from anycarrier.credentials import Credential
 from anycarrier.errors import (
     InsufficientFunds,
+    MalformedMessage,
     NotFound,
     NumberRejected,
     NumberUnavailable,
@@ -336,6 +337,15 @@ async def test_a_link_to_another_host_is_not_followed_with_our_login(following: 
     with pytest.raises(UnreadableResponse, match=r"another host|no path of the API"):
         await brook(answer).listed("/x", "rows", operation="look", after=lambda body, _: body["next"])
     assert asked == ["api.brook.example"]
+
+
+async def test_what_a_shared_parser_calls_malformed_is_an_unreadable_answer() -> None:
+    def read(body: object) -> object:
+        raise MalformedMessage("not a call: no sid", "+14155550123")
+
+    with pytest.raises(UnreadableResponse, match="not a call") as failed:
+        await brook(lambda _: httpx.Response(200, json={})).ask(read, "GET", "/x", operation="look")
+    assert "4155550123" not in str(failed.value)
 
 
 async def test_pages_that_do_not_end_are_given_up() -> None:

@@ -20,6 +20,7 @@ from anycarrier.events import (
 )
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_signalwire import wire
+from anycarrier_twilio.call_status import call_from_rest
 from shared_documents import shared_path
 
 
@@ -42,7 +43,7 @@ def test_the_recorded_webhooks_are_their_events() -> None:
 
 def test_the_recorded_call_of_rest_is_read() -> None:
     body = json.loads(shared_path("recordings", "signalwire", "api", "get_call_completed_inbound.json").read_text())
-    call = wire.call_of_rest(body)
+    call = call_from_rest(body, "signalwire")
     assert (call.provider, call.status, call.direction) == ("signalwire", CallStatus.ENDED, Direction.INBOUND)
     assert call.price is not None and str(call.price.amount) == "0.00928"
     assert call.duration == 22 and call.reason is EndReason.USER_HANGUP
@@ -72,7 +73,7 @@ def test_an_end_has_its_reason_from_the_word_and_the_sip_code(
     assert isinstance(event, CallProgress) and event.call.status is CallStatus.ENDED
     assert (event.call.reason, event.call.carrier_status) == (reason, word)
     assert event.reference == "0123456789abcdef0123456789abcdef"
-    rest = wire.call_of_rest(kit.call_body(status=word, sip_result_code=sip))
+    rest = call_from_rest(kit.call_body(status=word, sip_result_code=sip), "signalwire")
     assert (rest.reason, rest.sip_code) == (reason, int(sip) if sip and sip.isdigit() else None)
 
 
@@ -154,7 +155,7 @@ def test_a_get_is_read_without_our_own_query(kit: Any) -> None:
 def test_who_answered_is_told_in_any_of_the_words(kit: Any, word: str, who: str, ended: bool) -> None:
     event = wire.parse(kit.webhook({"CallSid": kit.CALL, "AnsweredBy": word}))
     assert isinstance(event, MachineDetected) and (event.answered_by, event.greeting_ended) == (who, ended)
-    assert wire.call_of_rest(kit.call_body(answered_by=word)).answered_by == who
+    assert call_from_rest(kit.call_body(answered_by=word), "signalwire").answered_by == who
 
 
 def test_a_word_nobody_knows_is_kept(kit: Any) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 from anycarrier.calls import DialRequest, MachineDetection, StreamTarget
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.events import InstructionsFor
-from anycarrier.markup import document, element, fits_xml
+from anycarrier.markup import element, fits_xml
 from anycarrier.rest import given
 from anycarrier_signalwire.wire import instructions_url
-from anycarrier_twilio.commands import header_problem
+from anycarrier_twilio.commands import header_problem, response
 
 WIDEBAND = {(name, rate, 1): f"L16@{rate}h" for name in ("L16", "PCM16") for rate in (16000, 24000)}
 CODECS = {("PCMU", 8000, 1): None, **WIDEBAND}
@@ -35,7 +35,7 @@ def connect_stream(stream: StreamTarget, *, status_url: str = "") -> str:
     codec = CODECS.get((stream.format.encoding, stream.format.rate, stream.format.channels))
     parameters = [element("Parameter", {"name": name, "value": value}) for name, value in stream.custom.items()]
     attributes = {"url": stream.url, "codec": codec, "statusCallback": status_url or None}
-    return document(element("Response", {}, element("Connect", {}, element("Stream", attributes, *parameters))))
+    return response(element("Connect", {}, element("Stream", attributes, *parameters)))
 
 
 def check_stream(stream: StreamTarget, unsupported: Unsupported) -> None:

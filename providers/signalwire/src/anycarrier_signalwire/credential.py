@@ -22,8 +22,6 @@ class SignalWireCredential(Credential):
     ``space`` is the host of your space; its name alone will do. ``signing_key`` is a third secret beside ``api_token``:
     webhooks are signed with it. ``secondary_signing_key`` is accepted as well, for as long as the key is being reset.
     ``base_url`` sends every REST request elsewhere: to a space with a domain of its own, or to a sandbox.
-
-    >>> SignalWireCredential(space="example.signalwire.com", project_id="...", api_token="PT...", signing_key="PSK...")
     """
 
     provider: str = "signalwire"

@@ -12,8 +12,7 @@ from anycarrier_twilio import numbers as twilio
 
 KINDS = {NumberType.LOCAL: "Local", NumberType.TOLL_FREE: "TollFree"}
 MAX_RESULTS = 1000
-Settings = dict[str, str]
-SettingsOf = Callable[[Mapping[str, Any], str], Settings]
+SettingsOf = Callable[[Mapping[str, Any], str], dict[str, str]]
 
 
 def search_fields(query: NumberQuery, unsupported: Callable[[str, str], UnsupportedOperation]) -> dict[str, Any]:
@@ -34,18 +33,18 @@ def search_fields(query: NumberQuery, unsupported: Callable[[str, str], Unsuppor
     return given({**where, "Contains": query.contains, "PageSize": wanted})
 
 
-def settings_to_write(item: Mapping[str, Any], webhook_url: str) -> Settings:
+def settings_to_write(item: Mapping[str, Any], webhook_url: str) -> dict[str, str]:
     """The settings of ``item`` that differ from what sends its calls to ``webhook_url``, with their new values."""
     changed = _written(twilio.settings_to_write(item, webhook_url))
     # A number that receives faxes takes no calls. Which it does, no answer tells.
     return {**changed, "VoiceReceiveMode": "voice"} if changed else {}
 
 
-def settings_to_clear(item: Mapping[str, Any], webhook_url: str) -> Settings:
+def settings_to_clear(item: Mapping[str, Any], webhook_url: str) -> dict[str, str]:
     """The settings of ``item`` that send its calls, or news of them, to ``webhook_url``, each with nothing as value."""
     return _written(twilio.settings_to_clear(item, webhook_url))
 
 
-def _written(settings: Mapping[str, str]) -> Settings:
+def _written(settings: Mapping[str, str]) -> dict[str, str]:
     """``voice_url`` is read, ``VoiceUrl`` is written; there are no trunks."""
     return {"".join(map(str.title, name.split("_"))): value for name, value in settings.items() if name != "trunk_sid"}

@@ -24,6 +24,7 @@ from anycarrier_signalwire.errors import ERROR_TYPES, ERROR_WORDS, OVER
 from anycarrier_signalwire.frames import SignalWireSerializer
 from anycarrier_twilio import commands as twiml
 from anycarrier_twilio import numbers as twilio
+from anycarrier_twilio.call_status import call_from_rest
 
 
 class SignalWireProvider(Provider):
@@ -49,8 +50,6 @@ class SignalWireProvider(Provider):
 
     def auth(self) -> tuple[str, str]:
         return self.credential.project_id, self.credential.api_token.get_secret_value()
-
-    # --- no I/O -------------------------------------------------------------------------------------------------
 
     def verify(self, request: WebhookRequest) -> None:
         keys = (self.credential.signing_key, self.credential.secondary_signing_key)
@@ -122,7 +121,7 @@ class SignalWireProvider(Provider):
     async def dial(self, request: DialRequest) -> Call:
         form = commands.dial_fields(request, self.unsupported)
         path = f"{self._project}/Calls"
-        call = await self.ask(wire.call_of_rest, "POST", path, operation="dial", data=form, extra=request.extra)
+        call = await self.ask(self._read_call, "POST", path, operation="dial", data=form, extra=request.extra)
         # Our own words for who rings whom: what is shown to the callee may be another number.
         ours = {"reference": request.reference, "from_": request.from_, "to": request.to}
         return call.model_copy(update=ours)
@@ -148,7 +147,7 @@ class SignalWireProvider(Provider):
             except errors.RequestRejected as refused:
                 if refused.code not in OVER:
                     raise
-                call = await self.ask(wire.call_of_rest, "GET", path, operation="hang_up")
+                call = await self.ask(self._read_call, "GET", path, operation="hang_up")
                 if call.ended:
                     return
                 if last:
@@ -156,7 +155,7 @@ class SignalWireProvider(Provider):
                 word = "completed" if call.status is CallStatus.ANSWERED else "canceled"
 
     async def fetch_call(self, call_id: str) -> Call:
-        return await self.ask(wire.call_of_rest, "GET", self._call("fetch_call", call_id), operation="fetch_call")
+        return await self.ask(self._read_call, "GET", self._call("fetch_call", call_id), operation="fetch_call")
 
     async def transfer(
         self,
@@ -204,8 +203,6 @@ class SignalWireProvider(Provider):
         path = f"{self._project}/Recordings/{self.path_id('fetch_recording', recording_id)}.wav"
         return await self.download(path, operation="fetch_recording", login=True)
 
-    # --- how SignalWire wants to be answered --------------------------------------------------------------------
-
     def acknowledge(self, event: events.CallEvent) -> WebhookReply:
         """204, but instructions (none) where it asks for some: an empty body would be an error, and end the call."""
         asks = isinstance(event, events.IncomingCall | events.DigitReported) or wire.INSTRUCT in event.raw or (
@@ -239,6 +236,9 @@ class SignalWireProvider(Provider):
 
     def _held(self, item: Any) -> OwnedNumber:
         return twilio.owned(item, self.name)
+
+    def _read_call(self, body: Any) -> Call:
+        return call_from_rest(body, self.name)
 
     def _call(self, operation: str, call_id: str) -> str:
         return f"{self._project}/Calls/{self.path_id(operation, call_id)}"

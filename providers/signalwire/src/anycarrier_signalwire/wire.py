@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from anycarrier.calls import Call
 from anycarrier.events import CallEvent, CallProgress, IncomingCall, InstructionsFor, InstructionsRequested
-from anycarrier.parsing import reading, sip_code
+from anycarrier.parsing import reading
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_twilio import wire as twilio
-from anycarrier_twilio.call_status import STATUSES, call_from_rest, end_reason
-
-PROVIDER = "signalwire"
 
 INSTRUCT, TARGET, CALLER_ID = "instruct", "target", "caller_id"
 """Query parameters of the URL at which a call's instructions are asked for; the target and who is shown to it."""
@@ -30,7 +25,6 @@ STATUS_URL = "status_url"
 """Where :attr:`InstructionsRequested.raw` has that URL without them: news of the call go there."""
 
 _OURS = frozenset({INSTRUCT, TARGET, CALLER_ID})
-_FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 def instructions_url(status_url: str, purpose: InstructionsFor, **more: str | None) -> str:
@@ -47,26 +41,20 @@ def parse(request: WebhookRequest) -> CallEvent:
             return twilio.parse(request)
         asked = {name: value for name, value in request.query().items() if name in _OURS}
         raw = {**form, **asked, STATUS_URL: re.split(rf"[?&]{INSTRUCT}=", request.url)[0]} if asked else dict(form)
-        body = urlencode(_as_twilio(form)).encode()
-        event = twilio.parse(WebhookRequest("POST", request.url, _FORM, body), PROVIDER)
+        if "CallStatus" in form and not form.keys() & {"Direction", "SipResultCode"}:
+            # A number's own callback: the time is when the call was made, and "failed" any end before the answer.
+            status = "no-answer" if form["CallStatus"] == "failed" else form["CallStatus"]
+            form = {**form, "Timestamp": "", "CallStatus": status}
+        event = twilio.parse(WebhookRequest("POST", request.url, {}, urlencode(form).encode()), "signalwire")
     if not isinstance(event, IncomingCall | CallProgress):
         return msgspec.structs.replace(event, raw=raw)
-    ours = {"raw": raw, "carrier_status": form["CallStatus"]}
+    ours = {"raw": raw, "carrier_status": raw["CallStatus"]}
     event = msgspec.structs.replace(event, call=event.call.model_copy(update=ours), raw=raw)
     if not isinstance(event, CallProgress) or asked.get(INSTRUCT) not in list(InstructionsFor):
         return event
     told = {name: getattr(event, name) for name in event.__struct_fields__}
     event_id = f"{event.call_id}:{INSTRUCT}:{urlencode(asked)}"
     return InstructionsRequested(**{**told, "event_id": event_id}, purpose=InstructionsFor(asked[INSTRUCT]))
-
-
-def call_of_rest(body: Mapping[str, Any]) -> Call:
-    """The call in a REST answer, whose end is judged by its SIP code too."""
-    if not body["sid"] or body["status"] not in STATUSES:
-        raise ValueError("an empty id, or a status that is not known")
-    call = call_from_rest({**body, "answered_by": _who(str(body.get("answered_by") or ""))}, PROVIDER)
-    code = sip_code(body.get("sip_result_code"))
-    return call.model_copy(update={"raw": body, "sip_code": code, "reason": end_reason(body["status"], code)})
 
 
 def _read(request: WebhookRequest) -> Mapping[str, str] | None:
@@ -79,19 +67,3 @@ def _read(request: WebhookRequest) -> Mapping[str, str] | None:
     if not isinstance(body.get("CallSid"), str) or any(isinstance(value, dict | list) for value in body.values()):
         return None
     return {name: str(value) for name, value in body.items() if value is not None}
-
-
-def _as_twilio(form: Mapping[str, str]) -> dict[str, str]:
-    known = dict(form)
-    if "AnsweredBy" in known:
-        known["AnsweredBy"] = _who(known["AnsweredBy"])
-    if "CallStatus" in known and not known.keys() & {"Direction", "SipResultCode"}:
-        # A number's own callback: the time is when the call was made, and "failed" any end before the answer.
-        known.pop("Timestamp", None)
-        known["CallStatus"] = "no-answer" if known["CallStatus"] == "failed" else known["CallStatus"]
-    return known
-
-
-def _who(word: str) -> str:
-    """REST says ``machine``; what a callback says is in no document, and Twilio's words are the likely ones."""
-    return "machine_start" if word == "machine" else word

@@ -13,7 +13,7 @@ from typing import Any
 
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, price_of, reason_of_sip
 from anycarrier.errors import MalformedMessage
-from anycarrier.parsing import moment, seconds
+from anycarrier.parsing import moment, seconds, sip_code
 
 PROVIDER = "twilio"
 
@@ -38,6 +38,7 @@ STATUSES = {
 ANSWERED_BY = {
     "human": "human",
     **dict.fromkeys(("machine_start", "machine_end_beep", "machine_end_silence", "machine_end_other"), "machine"),
+    "machine": "machine",
     "fax": "fax",
     "unknown": "unknown",
 }
@@ -85,6 +86,7 @@ def call_from_rest(body: Mapping[str, Any], provider: str = PROVIDER) -> Call:
         direction=body.get("direction"),
         at=moment(body.get("end_time" if word in REASONS else "start_time")),
         talked=body.get("duration"),
+        sip_code=sip_code(body.get("sip_result_code")),
         id=sid,
         provider=provider,
         from_=str(body.get("from") or ""),
