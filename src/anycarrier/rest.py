@@ -126,9 +126,9 @@ class RestApi:
             raise self.unsupported(operation, f"{value} is not among {', '.join(map(str, table))}")
         return table[value]
 
-    def path_id(self, operation: str, text: str) -> str:
+    def path_id(self, operation: str, text: object) -> str:
         """``text`` if it can be an id, which becomes part of a path, unquoted; ``NotFound`` for what is none."""
-        if not re.fullmatch(self.id_pattern, text):
+        if not isinstance(text, str) or not re.fullmatch(self.id_pattern, text):
             raise NotFound(self.name, operation, f"that is no id of {self.name}'s")
         return text
 
@@ -183,9 +183,12 @@ class RestApi:
 
     async def ask(self, into: Callable[[Any], T], method: str, path: str, *, operation: str, **request: Any) -> T:
         """:meth:`request`, with the answer read by ``into``; ``UnreadableResponse`` names the field it failed on."""
-        body = await self.request(method, path, operation=operation, **request)
+        return self.translate(operation, into, await self.request(method, path, operation=operation, **request))
+
+    def translate(self, operation: str, into: Callable[..., T], *parts: Any) -> T:
+        """``into(*parts)``, for parts of an answer; ``UnreadableResponse`` names the field it failed on."""
         try:
-            return into(body)
+            return into(*parts)
         except (*READ_FAILURES, MalformedMessage) as failure:
             # Not chained: a validation error quotes what it read. The first frame of the traceback is this one.
             trace = failure.__traceback__.tb_next if failure.__traceback__ is not None else None

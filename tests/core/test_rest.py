@@ -264,7 +264,7 @@ def test_given_leaves_out_what_is_not_set() -> None:
     assert given({"a": None, "b": "", "c": [], "d": 0, "e": False, "f": "x"}) == {"d": 0, "e": False, "f": "x"}
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "../x", "a/b", "a?b", "a#b", "a%2fb", "a b", "é", "x" * 300])
+@pytest.mark.parametrize("text", ["", ".", "..", "../x", "a/b", "a?b", "a#b", "a%2fb", "a b", "é", "x" * 300, None])
 def test_what_can_be_no_id_gets_into_no_path(text: str) -> None:
     with pytest.raises(NotFound):
         saying().path_id("hang_up", text)
@@ -373,6 +373,23 @@ async def test_a_list_of_another_shape_is_unreadable(body: Any) -> None:
 async def test_an_answer_that_says_nothing_is_an_empty_list() -> None:
     for body in ({}, {"count": 0}):
         assert await saying(json=body).listed("/x", "rows", operation="look", after=lambda *_: None) == []
+
+
+def test_a_part_of_an_answer_that_cannot_be_read_is_told_without_its_values() -> None:
+    def number(row: Any) -> OwnedNumber:
+        return OwnedNumber(id=row["id"], number=row["number"], provider="brook")
+
+    assert saying().translate("list_numbers", number, {"id": "n1", "number": NUMBER}) == OWNED
+    for row in ({"number": NUMBER}, {"id": "n1", "number": NUMBER[1:]}, NUMBER):
+        with pytest.raises(UnreadableResponse) as caught:
+            saying().translate("list_numbers", number, row)
+        assert NUMBER[1:] not in str(caught.value) and caught.value.operation == "list_numbers"
+
+    def malformed() -> None:
+        raise MalformedMessage("not a call", NUMBER)
+
+    with pytest.raises(UnreadableResponse, match="not a call"):
+        saying().translate("dial", malformed)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

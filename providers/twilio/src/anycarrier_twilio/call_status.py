@@ -36,33 +36,24 @@ STATUSES = {
 }
 
 ANSWERED_BY = {
-    "human": "human",
+    **{word: word for word in ("human", "fax", "unknown")},
     **dict.fromkeys(("machine_start", "machine_end_beep", "machine_end_silence", "machine_end_other"), "machine"),
-    "machine": "machine",
-    "fax": "fax",
-    "unknown": "unknown",
 }
 
 
 def end_reason(word: str, sip_code: int | None) -> EndReason | None:
     """Why a call ended, from Twilio's status word and the SIP code; None while it has not."""
-    if word not in REASONS:
-        return None
-    if word == "completed" or sip_code == 487:
-        return REASONS[word]
-    return reason_of_sip(sip_code) or REASONS[word]
+    told = reason_of_sip(sip_code) if word != "completed" and sip_code != 487 else None
+    return (told or REASONS[word]) if word in REASONS else None
 
 
 def read_call(
     word: str, *, direction: object, at: datetime | None, talked: object, sip_code: int | None = None, **known: Any
 ) -> Call:
-    """The call whose status is ``word`` since ``at``; Twilio writes outbound-api, outbound-dial, trunking-originating.
-
-    "completed" is Twilio's word for answered and over, also where it lasted 0 whole seconds.
-    """
+    """The call whose status is ``word`` since ``at``. Directions are also outbound-api, outbound-dial and the like."""
     status = STATUSES[word]
     answered_at = at if status is CallStatus.ANSWERED else None
-    if word == "completed" and at:
+    if word == "completed" and at:  # answered and over, also where it lasted 0 whole seconds
         answered_at = at - timedelta(seconds=seconds(talked) or 0)
     return Call(
         direction=Direction.INBOUND if direction in ("inbound", "trunking-originating") else Direction.OUTBOUND,

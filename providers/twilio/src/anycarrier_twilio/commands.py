@@ -7,35 +7,30 @@ callee never waits in silence. https://www.twilio.com/docs/voice/twiml
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from anycarrier.audio import PCMU_8K
 from anycarrier.calls import DialRequest, MachineDetection, StreamTarget
+from anycarrier.errors import UnsupportedOperation
 from anycarrier.markup import Markup, document, element, fits_xml
 from anycarrier.rest import given
 from anycarrier.sip import is_sip
 from anycarrier.webhooks import WebhookReply
 
-LONGEST_HEADERS = 1024
-"""Characters of all headers in a SIP address."""
-
+LONGEST_HEADERS = 1024  # characters of all headers in a SIP address
 LONGEST_PARAMETER = 500
 """Characters of a ``<Parameter>``'s name and value together. https://www.twilio.com/docs/voice/twiml/stream#parameter"""
 
-RING_ON_SECONDS = 120
-"""How long a call nobody takes may ring: beyond what any caller or carrier waits."""
-
+Unsupported = Callable[[str, str], UnsupportedOperation]
 CALL_EVENTS = ["initiated", "ringing", "answered", "completed"]
 RECORDING_EVENTS = ["in-progress", "completed", "absent"]
 MACHINE_DETECTION = {MachineDetection.DETECT: "Enable", MachineDetection.WAIT_FOR_BEEP: "DetectMessageEnd"}
 
 WITHHELD = frozenset({"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"})
-"""What Twilio puts for a caller without a number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a keypad.
-
-Twilio support: "Why am I getting calls from these strange numbers?"
-"""
+"""What Twilio puts for a caller without a number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a keypad
+(Twilio support: "Why am I getting calls from these strange numbers?")."""
 
 
 def response(*verbs: Markup) -> str:
@@ -52,10 +47,7 @@ NOTHING = response()
 
 
 def connect_stream(stream: StreamTarget, *, status_url: str = "") -> str:
-    """Answer, and connect the call's audio to ``stream`` both ways.
-
-    Nothing follows ``<Connect>``, so the call ends with its stream.
-    """
+    """Answer, and connect the audio to ``stream`` both ways. Nothing follows, so the call ends with its stream."""
     parameters = [element("Parameter", {"name": name, "value": value}) for name, value in stream.custom.items()]
     noun = element("Stream", {"url": stream.url, "statusCallback": status_url or None}, *parameters)
     return response(element("Connect", {}, noun))
@@ -66,12 +58,9 @@ def reject(reason: str) -> str:
     return response(element("Reject", {"reason": reason}))
 
 
-def ring_on(seconds: int = RING_ON_SECONDS) -> str:
-    """Neither answer nor decline for so long: a first ``<Pause>`` delays the pick-up.
-
-    https://www.twilio.com/docs/voice/twiml/pause
-    """
-    return response(element("Pause", {"length": seconds}), element("Reject", {"reason": "busy"}))
+def ring_on() -> str:
+    """Neither answer nor decline: a first ``<Pause>`` delays the pick-up, for longer than any caller waits."""
+    return response(element("Pause", {"length": 120}), element("Reject", {"reason": "busy"}))
 
 
 def dial(
@@ -98,28 +87,28 @@ def header_problem(to: str, headers: Mapping[str, str] | None) -> tuple[str, str
     return None
 
 
-def stream_problem(stream: StreamTarget) -> tuple[str, str] | None:
-    """What Twilio cannot do about ``stream``, and why; None when it can do all of it."""
+def check_stream(stream: StreamTarget, unsupported: Unsupported) -> None:
+    """Raise for what Twilio cannot do about ``stream``."""
     if stream.format != PCMU_8K:
-        return f"streams of {stream.format.encoding} at {stream.format.rate} Hz", "always PCMU at 8000 Hz"
+        raise unsupported(f"streams of {stream.format.encoding} at {stream.format.rate} Hz", "always PCMU at 8000 Hz")
     if "?" in stream.url:
-        return "a stream URL with a query", "Twilio drops it; put values in custom"
-    if long := [name for name, value in stream.custom.items() if len(name) + len(value) > LONGEST_PARAMETER]:
-        return f"custom values over {LONGEST_PARAMETER} characters", f"name and value of {long[0][:40]!r} have more"
-    if not all(fits_xml(name + value) for name, value in stream.custom.items()):
-        return "custom values with control characters", "they do not fit into XML"
-    return None
+        raise unsupported("a stream URL with a query", "Twilio drops it; put values in custom")
+    for name, value in stream.custom.items():
+        if len(name) + len(value) > LONGEST_PARAMETER:
+            raise unsupported(f"custom values over {LONGEST_PARAMETER} characters", f"{name[:40]!r} has more")
+        if not fits_xml(name + value):
+            raise unsupported("custom values with control characters", "they do not fit into XML")
 
 
-def dial_problem(request: DialRequest) -> tuple[str, str] | None:
-    """Likewise for a call: what Twilio would drop without a word is refused."""
-    if request.digits and request.machine_detection is not MachineDetection.OFF:
-        return "digits together with machine detection", "Twilio ignores the detection; press the keys in the call"
-    return header_problem(request.to, request.headers) or stream_problem(request.stream)
-
-
-def dial_fields(request: DialRequest) -> dict[str, Any]:
-    """``request`` as keyword arguments of the SDK's ``calls.create``."""
+def dial_fields(request: DialRequest, unsupported: Unsupported) -> dict[str, Any]:
+    """``request`` as keyword arguments of the SDK's ``calls.create``; what Twilio would drop unsaid is refused."""
+    detects = request.machine_detection is not MachineDetection.OFF
+    if request.digits and detects:
+        why = "Twilio ignores the detection; press the keys in the call"
+        raise unsupported("digits together with machine detection", why)
+    if problem := header_problem(request.to, request.headers):
+        raise unsupported(*problem)
+    check_stream(request.stream, unsupported)
     fields: dict[str, Any] = {
         "to": request.to,
         # Twilio's From *is* the caller id: the number that is shown and must be owned or verified.
@@ -130,7 +119,7 @@ def dial_fields(request: DialRequest) -> dict[str, Any]:
         "time_limit": None if request.time_limit is None else math.ceil(request.time_limit),
         "send_digits": request.digits,
     }
-    if request.machine_detection is not MachineDetection.OFF:
+    if detects:
         fields |= {"machine_detection": MACHINE_DETECTION[request.machine_detection], "async_amd": "true"}
         fields |= _told("async_amd_status_callback", request.status_url)
     if request.record:

@@ -48,45 +48,28 @@ class TwilioCredential(Credential):
 
     @field_validator("auth_token", "secondary_auth_token", "api_key_secret")
     @classmethod
-    def _is_no_sid(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        text = secret.get_secret_value() if secret is not None else ""
-        if found := SID.match(text):
-            raise ValueError(
-                f"{cls.label(str(info.field_name))} begins with {KINDS[found[1]]}, which is no secret: "
-                "give the secret that stands beside it in the Twilio console"
-            )
-        return secret
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_a_url(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://\S+", url):
-            raise ValueError(f"{cls.label('base_url')} is a URL, like https://api.twilio.com")
-        return url
-
-    @field_validator("api_key_secret")
-    @classmethod
-    def _is_a_whole_key(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        """Half a key would leave the auth token to log in, and nobody would be told."""
-        if "api_key_sid" not in info.data:  # refused already
-            return secret
-        if (secret is None) != (info.data["api_key_sid"] is None):
-            lacking = "api_key_secret" if secret is None else "api_key_sid"
-            raise ValueError(f"{cls.label(lacking)} is missing: an API key is api_key_sid (SK...) and api_key_secret")
+    def _is_a_secret(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        name = str(info.field_name)
+        if secret is not None and (found := SID.match(secret.get_secret_value())):
+            beside = "give the secret that stands beside it in the Twilio console"
+            raise ValueError(f"{cls.label(name)} begins with {KINDS[found[1]]}, which is no secret: {beside}")
+        # Half a key would leave the auth token to log in, and nobody would be told.
+        if name == "api_key_secret" and (secret is None) != (info.data.get("api_key_sid") is None):
+            if "api_key_sid" in info.data:  # else it was refused already
+                lacking = cls.label("api_key_secret" if secret is None else "api_key_sid")
+                raise ValueError(f"{lacking} is missing: an API key is api_key_sid (SK...) and api_key_secret")
         return secret
 
     @classmethod
     def from_api_key(cls, api_key: str, metadata: Mapping[str, Any] | None = None) -> Self:
         """From an auth token plus ``metadata["account_sid"]``, or from both in one: ``"AC...:token"``."""
         fields = dict(metadata or {})
-        api_key = trimmed(api_key)
-        sid, colon, token = api_key.partition(":")
+        sid, colon, token = trimmed(api_key).partition(":")
         if colon and sid.startswith("AC"):
             told = fields.get("account_sid") or sid
             if isinstance(told, str) and trimmed(told) != sid:
                 raise ConfigurationError("twilio account_sid is another account than the one in the key AC...:token")
-            fields["account_sid"] = sid
-            api_key = token
+            fields["account_sid"], api_key = sid, token
         elif colon and SID.fullmatch(sid):
             raise ConfigurationError(
                 "twilio signs webhooks with the auth token, so an API key is not enough: give the auth token as the "
@@ -107,8 +90,7 @@ class TwilioCredential(Credential):
     @property
     def signing_tokens(self) -> list[str]:
         """The auth tokens a webhook may be signed with."""
-        tokens = (self.auth_token, self.secondary_auth_token)
-        return [token.get_secret_value() for token in tokens if token is not None]
+        return [token.get_secret_value() for token in (self.auth_token, self.secondary_auth_token) if token]
 
     @property
     def login(self) -> tuple[str, str]:

@@ -7,22 +7,14 @@ https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import msgspec
 import pybase64
 
+from anycarrier import events
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import MalformedMessage, StreamNotOpen
-from anycarrier.events import (
-    AudioReceived,
-    DigitPressed,
-    MarkReached,
-    MediaEvent,
-    StreamStarted,
-    StreamStopped,
-    UnknownEvent,
-)
 from anycarrier.serializer import Frame, MediaSerializer
 
 MAX_FRAME = 65_536
@@ -60,6 +52,14 @@ class Start(msgspec.Struct, tag_field="event", tag="start", rename="camel"):
     stream_sid: str = ""
 
 
+class MarkBody(msgspec.Struct):
+    name: str = ""
+
+
+class Mark(msgspec.Struct, tag_field="event", tag="mark"):
+    mark: MarkBody
+
+
 class RelayedBody(msgspec.Struct, gc=False):
     payload: str
     track: Literal["inbound"] = "inbound"
@@ -70,7 +70,7 @@ class Relayed(msgspec.Struct, tag_field="event", tag="media", gc=False):
 
 
 # strict=False reads Twilio's "155" as the number it is.
-_decode = msgspec.json.Decoder(Media | Start, strict=False).decode
+_decode = msgspec.json.Decoder(Media | Start | Mark, strict=False).decode
 _decode_relayed = msgspec.json.Decoder(Relayed).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -88,9 +88,7 @@ class TwilioSerializer(MediaSerializer):
         self.stream_sid = ""
         self._close()
 
-    # --- from Twilio ----------------------------------------------------------------------------------------------
-
-    def decode(self, frame: Frame) -> list[MediaEvent]:
+    def decode(self, frame: Frame) -> list[events.MediaEvent]:
         if len(frame) > MAX_FRAME:
             raise MalformedMessage(f"a media frame of {len(frame)} bytes, more than {MAX_FRAME}", frame)
         try:
@@ -99,10 +97,11 @@ class TwilioSerializer(MediaSerializer):
             return self._other(frame, problem)
         if type(message) is Media:
             media = message.media
-            return [AudioReceived(media.payload, media.track, media.chunk, media.timestamp, frame)]
-        return [self._started(message, _decode_any(frame))]
+            return [events.AudioReceived(media.payload, media.track, media.chunk, media.timestamp, frame)]
+        raw = _decode_any(frame)
+        return [self._started(message, raw) if type(message) is Start else events.MarkReached(message.mark.name, raw)]
 
-    def _started(self, message: Start, raw: Any) -> StreamStarted:
+    def _started(self, message: Start, raw: Any) -> events.StreamStarted:
         body = message.start
         stream_sid = message.stream_sid or body.stream_sid
         if not stream_sid or not body.call_sid:
@@ -111,28 +110,26 @@ class TwilioSerializer(MediaSerializer):
         sent = body.media_format
         encoding = ENCODINGS.get(sent.encoding.lower(), sent.encoding)
         format = AudioFormat(encoding, sent.sample_rate, sent.channels)
-        return StreamStarted(body.call_sid, stream_sid, format, body.custom_parameters, raw)
+        return events.StreamStarted(body.call_sid, stream_sid, format, body.custom_parameters, raw)
 
-    def _other(self, frame: Frame, problem: Exception) -> list[MediaEvent]:
-        """What is neither audio nor the start; ``problem`` is why a frame that says it is one cannot be read."""
+    def _other(self, frame: Frame, problem: Exception) -> list[events.MediaEvent]:
+        """What is no audio, mark or start; ``problem`` is why a frame that says it is one cannot be read."""
         try:
             raw = _decode_any(frame)
         except _UNREADABLE:
             raise MalformedMessage(f"a media frame that is not JSON: {problem}", frame) from None
         match raw:
-            case {"event": "mark", "mark": {"name": str(name)}}:
-                return [MarkReached(name, raw)]
             case {"event": "dtmf", "dtmf": {"digit": str(digit)}}:
-                return [DigitPressed(digit, raw)]
+                return [events.DigitPressed(digit, raw)]
             case {"event": "stop"}:
                 self._close()
-                return [StreamStopped("", raw)]
+                return [events.StreamStopped("", raw)]
             case {"event": "connected"}:
                 return []  # says that a start follows, and nothing about the call
             case {"event": "media" | "start" | "mark" | "dtmf" as kind}:
                 raise MalformedMessage(f"a {kind} frame out of shape: {problem}", frame)
             case {"event": str(kind)}:
-                return [UnknownEvent(kind=kind, raw=raw)]
+                return [events.UnknownEvent(kind=kind, raw=raw)]
         raise MalformedMessage("a media frame without an event", frame)
 
     def relay(self, frame: Frame) -> str | None:
@@ -144,32 +141,21 @@ class TwilioSerializer(MediaSerializer):
         except _UNREADABLE:
             return None
 
-    # --- to Twilio ------------------------------------------------------------------------------------------------
-
     def encode_audio(self, payload: bytes) -> list[str]:
-        if not self._audio_head:
-            raise _not_open()
-        if not payload:
-            return []
-        return [f"{self._audio_head}{pybase64.b64encode_as_string(payload)}{_TAIL}"]
+        head = self._audio_head or _refused()
+        return [f"{head}{pybase64.b64encode_as_string(payload)}{_TAIL}"] if payload else []
 
     def encode_relayed(self, base64_audio: str) -> str | None:
-        if not self._audio_head:
-            raise _not_open()
+        head = self._audio_head or _refused()
         # Text that could close our JSON string, or is no base64 at all, is not wrapped unseen.
-        if not base64_audio or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio:
-            return None
-        return f"{self._audio_head}{base64_audio}{_TAIL}"
+        unsafe = not base64_audio or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio
+        return None if unsafe else f"{head}{base64_audio}{_TAIL}"
 
     def encode_mark(self, name: str) -> list[str]:
-        if not self._mark_head:
-            raise _not_open()
-        return [f"{self._mark_head}{_json(name)}}}}}"]
+        return [f"{self._mark_head or _refused()}{_json(name)}}}}}"]
 
     def encode_clear(self) -> list[str]:
-        if not self._clear:
-            raise _not_open()
-        return [self._clear]
+        return [self._clear or _refused()]
 
     def _open(self, stream_sid: str) -> None:
         self.stream_sid = stream_sid
@@ -186,5 +172,5 @@ def _json(text: str) -> str:
     return msgspec.json.encode(text).decode()
 
 
-def _not_open() -> StreamNotOpen:
-    return StreamNotOpen("the media stream is not open: wait for StreamStarted, and send nothing after StreamStopped")
+def _refused() -> NoReturn:
+    raise StreamNotOpen("the media stream is not open: wait for StreamStarted, and send nothing after StreamStopped")

@@ -8,8 +8,7 @@ from typing import Any
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberRequirement, NumberType, OwnedNumber
 from anycarrier.rest import given
-
-PROVIDER = "twilio"
+from anycarrier_twilio.call_status import PROVIDER
 
 REQUIREMENTS: Mapping[str, frozenset[NumberRequirement]] = {
     "none": frozenset(),
@@ -23,9 +22,7 @@ SettingsOf = Callable[[Mapping[str, Any], str], dict[str, str]]
 """Given a number as Twilio has it and our webhook URL: what to write, by the SDK's names."""
 
 NORTH_AMERICA = ("US", "CA")
-MAX_RESULTS = 1000
-"""Twilio's largest page."""
-
+MAX_RESULTS = 1000  # Twilio's largest page
 _KINDS = {kind.value.replace("_", ""): kind for kind in NumberType}
 
 
@@ -40,14 +37,9 @@ def search_fields(query: NumberQuery, unsupported: Callable[[str, str], Unsuppor
     wanted = query.limit * query.page
     if wanted > MAX_RESULTS:
         raise unsupported("search beyond", f"{MAX_RESULTS} numbers")
-    fields = {
-        "limit": wanted,
-        "area_code": int(query.area_code) if query.area_code else None,
-        "contains": query.contains,
-        "in_locality": query.locality,
-        "in_region": query.region,
-    }
-    return given({**fields, **{f"{feature}_enabled": True for feature in query.features}})
+    where = {"area_code": query.area_code, "in_locality": query.locality, "in_region": query.region}
+    able = {f"{feature}_enabled": True for feature in query.features}
+    return given({"limit": wanted, "contains": query.contains, **where, **able})
 
 
 def available(item: Mapping[str, Any], kind: NumberType, provider: str = PROVIDER) -> AvailableNumber:

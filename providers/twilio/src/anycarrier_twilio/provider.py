@@ -9,45 +9,34 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
+from anycarrier import errors
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
-from anycarrier.errors import (
-    AnycarrierError,
-    AuthenticationFailed,
-    MalformedMessage,
-    NotFound,
-    PermissionDenied,
-    SignatureInvalid,
-)
 from anycarrier.events import CallEvent, DigitReported, IncomingCall, TransferProgress
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
 from anycarrier.provider import Provider
 from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
-from anycarrier_twilio import call_status, commands, errors, numbers, signature, wire
+from anycarrier_twilio import call_status, commands, numbers, signature, wire
 from anycarrier_twilio.credential import TwilioCredential
+from anycarrier_twilio.errors import BY_WORDS, MEANINGS, OVER, REQUIREMENTS
 from anycarrier_twilio.frames import TwilioSerializer
-
-T = TypeVar("T")
 
 
 class TwilioProvider(Provider):
     """One Twilio account."""
 
     name = "twilio"
-    title = "Twilio"
     credential_type = TwilioCredential
     credential: TwilioCredential
     base_url = "https://api.twilio.com"
     sandbox = "anycarrier_twilio.sandbox:TwilioSandbox"
     reports_transfers: ClassVar[bool] = True
-    error_types = errors.MEANINGS
-    error_words = errors.BY_WORDS
-    requirement_codes = errors.REQUIREMENTS
+    error_types = MEANINGS
+    error_words = BY_WORDS
+    requirement_codes = REQUIREMENTS
     id_pattern = r"[A-Za-z0-9_-]+"
-
-    # --- no I/O -------------------------------------------------------------------------------------------------
 
     def verify(self, request: WebhookRequest) -> None:
         signature.check(request, *self.credential.signing_tokens)
@@ -61,33 +50,30 @@ class TwilioProvider(Provider):
     # --- numbers ------------------------------------------------------------------------------------------------
 
     async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
-        fields = numbers.search_fields(query, self.unsupported)
+        operation, fields = "search_numbers", numbers.search_fields(query, self.unsupported)
         try:
-            pages = await self._answers(
-                "search_numbers",
+            body = await self._ask(
+                operation,
                 lambda client: getattr(client.available_phone_numbers(query.country), query.type).list_async(**fields),
                 query.extra,
             )
-        except NotFound:
+        except errors.NotFound:
             # The kinds a country has are its sub-resources; a wrong account is told by 401.
-            raise self.unsupported("search_numbers", f"there are no {query.type} numbers in {query.country}") from None
-        offers = [item for page in pages for item in page.get("available_phone_numbers", [])]
-        page = offers[query.limit * (query.page - 1) : query.limit * query.page]
-        return [self._read("search_numbers", numbers.available, item, query.type) for item in page]
+            raise self.unsupported(operation, f"there are no {query.type} numbers in {query.country}") from None
+        offers = body.get("available_phone_numbers", [])[query.limit * (query.page - 1) : query.limit * query.page]
+        return [self.translate(operation, numbers.available, offer, query.type) for offer in offers]
 
     async def buy_number(
         self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None
     ) -> OwnedNumber:
         """Bought at once: Twilio has no orders to wait for. Addresses and bundles go in ``extra``."""
-        number = e164(number)
-        body = await self._ask(
-            "buy_number", lambda client: client.incoming_phone_numbers.create_async(phone_number=number), extra
-        )
-        return self._read("buy_number", numbers.owned, body)
+        field = {"phone_number": e164(number)}
+        body = await self._ask("buy_number", lambda client: client.incoming_phone_numbers.create_async(**field), extra)
+        return self.translate("buy_number", numbers.owned, body)
 
     async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
-        items = await self._numbers("list_numbers", number)
-        return [self._read("list_numbers", numbers.owned, item) for item in items]
+        held = await self._numbers("list_numbers", number)
+        return [self.translate("list_numbers", numbers.owned, item) for item in held]
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
         return await self._set("configure_number", number, webhook_url, numbers.settings_to_write, dry_run)
@@ -108,24 +94,23 @@ class TwilioProvider(Provider):
         body = await self._ask("check_credential", lambda client: client.api.v2010.accounts(sid).fetch_async())
         if (status := body.get("status")) in ("suspended", "closed"):
             step = "See why in the Twilio console."
-            raise PermissionDenied(self.name, "check_credential", f"the account is {status}", next_step=step)
+            raise errors.PermissionDenied(self.name, "check_credential", f"the account is {status}", next_step=step)
         if body.get("sid") != sid:
-            raise AuthenticationFailed(self.name, "check_credential", "these secrets belong to another account")
+            raise errors.AuthenticationFailed(self.name, "check_credential", "these secrets belong to another account")
         return sid
 
     # --- calls --------------------------------------------------------------------------------------------------
 
     async def dial(self, request: DialRequest) -> Call:
-        self._refuse_to(commands.dial_problem(request))
-        fields = commands.dial_fields(request)
+        fields = commands.dial_fields(request, self.unsupported)
         body = await self._ask("dial", lambda client: client.calls.create_async(**fields), request.extra)
-        call = self._read("dial", call_status.call_from_rest, body)
+        call = self.translate("dial", call_status.call_from_rest, body)
         # Our own words for who rings whom: Twilio's From is the caller id that was shown.
         ours = {"from_": request.from_, "to": request.to, "time_limit": request.time_limit}
         return call.model_copy(update={"reference": request.reference, **ours})
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        self._refuse_to(commands.stream_problem(stream))
+        commands.check_stream(stream, self.unsupported)
         return commands.reply(commands.connect_stream(stream))
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
@@ -137,24 +122,20 @@ class TwilioProvider(Provider):
 
     async def hang_up(self, call_id: str) -> None:
         sid = self.path_id("hang_up", call_id)
-        with self.tolerating(*errors.OVER):
+        with self.tolerating(*OVER):
             await self._ask("hang_up", lambda client: client.calls(sid).update_async(status="completed"))
 
     async def fetch_call(self, call_id: str) -> Call:
         sid = self.path_id("fetch_call", call_id)
         body = await self._ask("fetch_call", lambda client: client.calls(sid).fetch_async())
-        return self._read("fetch_call", call_status.call_from_rest, body)
+        return self.translate("fetch_call", call_status.call_from_rest, body)
 
     async def transfer(
-        self,
-        call_id: str,
-        to: str,
-        *,
-        caller_id: str | None = None,
-        status_url: str = "",
+        self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
         headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self._refuse_to(commands.header_problem(to, headers))
+    ) -> None:  # fmt: skip
+        if problem := commands.header_problem(to, headers):
+            raise self.unsupported(*problem)
         sid = self.path_id("transfer", call_id)
         twiml = commands.dial(destination(to), caller_id=caller_id, status_url=status_url, headers=headers)
         await self._ask("transfer", lambda client: client.calls(sid).update_async(twiml=twiml))
@@ -162,74 +143,53 @@ class TwilioProvider(Provider):
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
         sid = self.path_id("start_recording", call_id)
         fields = commands.recording_fields(status_url)
-        body = await self._ask(
-            "start_recording", lambda client: client.calls(sid).recordings.create_async(**fields)
-        )
+        body = await self._ask("start_recording", lambda client: client.calls(sid).recordings.create_async(**fields))
         return str(body.get("sid") or "")
 
     async def stop_recording(self, call_id: str, recording_id: str = "") -> None:
         sid = self.path_id("stop_recording", call_id)
         # Twilio's own word for "the one that is running".
         recording = self.path_id("stop_recording", recording_id) if recording_id else "Twilio.CURRENT"
-        await self._ask(
-            "stop_recording", lambda client: client.calls(sid).recordings(recording).update_async(status="stopped")
-        )
+        stop = {"status": "stopped"}
+        await self._ask("stop_recording", lambda client: client.calls(sid).recordings(recording).update_async(**stop))
 
     async def fetch_recording(self, recording_id: str) -> bytes:
         sid = self.path_id("fetch_recording", recording_id)
         url = f"{self.base_url}/2010-04-01/Accounts/{self.credential.account_sid}/Recordings/{sid}.wav"
-        fetched = await self._ask(
-            "fetch_recording",
-            lambda client: client.request_async("GET", url, headers={"Accept": "*/*"}, allow_redirects=True),
-        )
-        return bytes(fetched)
+        how: dict[str, Any] = {"headers": {"Accept": "*/*"}, "allow_redirects": True}
+        return bytes(await self._ask("fetch_recording", lambda client: client.request_async("GET", url, **how)))
 
     # --- how Twilio wants to be answered ------------------------------------------------------------------------
 
     def acknowledge(self, event: CallEvent) -> WebhookReply:
         """204, but instructions (none) where Twilio asks for some: after a ``<Dial>``, for keys, for a ringing call."""
-        asks = isinstance(event, IncomingCall | DigitReported) or (
-            isinstance(event, TransferProgress) and "DialCallStatus" in event.raw
-        )
+        dialled = isinstance(event, TransferProgress) and "DialCallStatus" in event.raw
+        asks = dialled or isinstance(event, IncomingCall | DigitReported)
         return commands.reply(commands.NOTHING) if asks else WebhookReply(status=204)
 
     def leave_ringing(self, call: IncomingCall) -> WebhookReply:
         return commands.reply(commands.ring_on())
 
-    def refuse(self, error: AnycarrierError) -> WebhookReply:
-        """Strangers and replays get a bare 4xx. A call of ours that we failed to take sounds busy to its caller.
-
-        A 500 would make Twilio play its own apology, and bill for it.
-        """
-        if isinstance(error, SignatureInvalid | MalformedMessage):
+    def refuse(self, error: errors.AnycarrierError) -> WebhookReply:
+        """Busy for a call that we failed to take: a 500 would make Twilio play its own apology, and bill for it."""
+        if isinstance(error, errors.SignatureInvalid | errors.MalformedMessage):
             return super().refuse(error)
         return commands.reply(commands.reject("busy"))
 
-    # --- the parts ----------------------------------------------------------------------------------------------
-
     _sdk: Any = None
 
-    async def _answers(
-        self, operation: str, work: Callable[[Any], Any], extra: Mapping[str, Any] | None = None
-    ) -> list[Any]:
-        """All that Twilio answered to what ``work`` asked the SDK for."""
+    async def _ask(self, operation: str, work: Callable[[Any], Any], extra: Mapping[str, Any] | None = None) -> Any:
+        """What Twilio answered to what ``work`` asked the SDK for."""
         if TwilioProvider._sdk is None:
             # A tenth of a second of importing, or more: not on the loop that carries everyone's audio.
             TwilioProvider._sdk = await asyncio.to_thread(importlib.import_module, "anycarrier_twilio.sdk")
-        answers: list[Any] = await TwilioProvider._sdk.ask(self, operation, work, extra)
-        return answers
-
-    async def _ask(
-        self, operation: str, work: Callable[[Any], Any], extra: Mapping[str, Any] | None = None
-    ) -> Any:
-        return (await self._answers(operation, work, extra))[-1]
+        return await TwilioProvider._sdk.ask(self, operation, work, extra)
 
     async def _numbers(self, operation: str, number: str | None) -> list[dict[str, Any]]:
         fields = {"phone_number": e164(number)} if number else {"page_size": numbers.MAX_RESULTS}
-        pages = await self._answers(operation, lambda client: client.incoming_phone_numbers.list_async(**fields))
-        items = [item for page in pages for item in page.get("incoming_phone_numbers", [])]
+        body = await self._ask(operation, lambda client: client.incoming_phone_numbers.list_async(**fields))
         # Twilio's filter matches parts of numbers too.
-        return [item for item in items if number is None or item.get("phone_number") == number]
+        return [one for one in body.get("incoming_phone_numbers", []) if number in (None, one.get("phone_number"))]
 
     async def _set(
         self, operation: str, number: str, webhook_url: str, settings_of: numbers.SettingsOf, dry_run: bool = False
@@ -245,13 +205,3 @@ class TwilioProvider(Provider):
         # ``voice_url`` -> ``VoiceUrl``, as Twilio's console and API write it.
         changed = ["".join(map(str.title, name.split("_"))) for name in settings]
         return SyncResult.of(changed, webhook_url, dry_run=dry_run)
-
-    def _read(self, operation: str, translate: Callable[..., T], *parts: Any) -> T:
-        try:
-            return translate(*parts)
-        except (MalformedMessage, ValueError, TypeError, AttributeError):
-            raise self.unreadable(operation, "the answer lacks what it must have") from None
-
-    def _refuse_to(self, problem: tuple[str, str] | None) -> None:
-        if problem:
-            raise self.unsupported(*problem)

@@ -34,39 +34,29 @@ class ProviderHttp(AsyncHttpClient):  # type: ignore[misc]
         self.extra = extra
         self.answers: list[Any] = []
 
-    async def request(
-        self,
-        method: str,
-        uri: str,
-        params: Mapping[str, Any] | None = None,
-        data: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        auth: tuple[str, str] | None = None,
-        timeout: float | None = None,
-        allow_redirects: bool = False,
-    ) -> Response:
-        host, query = urlsplit(uri), urlsplit(uri).query
+    async def request(self, method: str, uri: str, **asked: Any) -> Response:
+        url = urlsplit(uri)
         answer = await self.provider.send(
             method,
-            f"{host.path}?{query}" if query else host.path,
+            f"{url.path}?{url.query}" if url.query else url.path,
             operation=self.operation,
-            root=f"{host.scheme}://{host.netloc}",
-            params=params or None,
-            data=data or None,
-            headers=headers,
-            auth=auth,
+            root=f"{url.scheme}://{url.netloc}",
+            params=asked["params"] or None,
+            data=asked["data"] or None,
+            headers=asked["headers"],
+            auth=asked["auth"],
             extra={} if self.answers else self.extra,  # the next page's address has them in it already
-            follow_redirects=allow_redirects,
+            follow_redirects=asked["allow_redirects"],
         )
-        read = self.provider.file if allow_redirects else self.provider.read
-        self.answers.append(read(answer, self.operation))
-        return Response(answer.status_code, "" if allow_redirects else answer.text, answer.headers)
+        is_file = asked["allow_redirects"]
+        self.answers.append((self.provider.file if is_file else self.provider.read)(answer, self.operation))
+        return Response(answer.status_code, "" if is_file else answer.text, answer.headers)
 
 
 async def ask(
     provider: Provider, operation: str, work: Callable[[Any], Awaitable[Any]], extra: Mapping[str, Any] | None = None
-) -> list[Any]:
-    """Do ``work`` with an SDK client; what Twilio answered, or the one typed error.
+) -> Any:
+    """Do ``work`` with an SDK client; what Twilio answered, the lists of several pages in one, or the one typed error.
 
     A client per operation: making one costs less than a tenth of a millisecond, and ``answers`` stay apart.
     """
@@ -84,4 +74,7 @@ async def ask(
         understood = False
     if not understood or not all(body is None or isinstance(body, dict | bytes) for body in http.answers):
         raise provider.unreadable(operation, "the answer is not the one Twilio's SDK expects")
-    return [{} if body is None else body for body in http.answers]
+    first, *pages = http.answers
+    for page in pages:
+        first |= {name: first.get(name, []) + rows for name, rows in page.items() if isinstance(rows, list)}
+    return {} if first is None else first

@@ -1,46 +1,32 @@
 """Twilio's webhooks into call events: a form in, one event out. Pure.
 
-All kinds arrive at one URL and carry no type, so they are told apart by their fields: ``RecordingStatus`` is a
-recording's, ``StreamEvent`` a stream's, ``DialCallStatus`` the result of a ``<Dial>``; ``AnsweredBy`` without
-``CallbackSource`` is the machine detector's; ``CallbackSource`` marks the progress of a call; and what is left
-with ``CallStatus=ringing`` and ``Direction=inbound`` asks us what to do with a ringing call.
+All kinds arrive at one URL and carry no type, so they are told apart by their fields (``_READERS``). Of those with a
+``CallStatus``, ``CallbackSource`` marks the progress of a call; ``AnsweredBy`` without it is the machine detector's,
+and what is left with ``CallStatus=ringing`` and ``Direction=inbound`` asks us what to do with a ringing call.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
+from anycarrier import events
 from anycarrier.calls import Call, CallStatus
 from anycarrier.errors import MalformedMessage
-from anycarrier.events import (
-    CallEvent,
-    CallProgress,
-    DigitReported,
-    IncomingCall,
-    MachineDetected,
-    RecordingProgress,
-    StreamProgress,
-    TransferProgress,
-    UnknownEvent,
-)
+from anycarrier.events import CallEvent
 from anycarrier.parsing import fingerprint, integer, moment, seconds, sip_code
 from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_twilio.call_status import ANSWERED_BY, PROVIDER, STATUSES, read_call
+from anycarrier_twilio.call_status import ANSWERED_BY, PROVIDER, REASONS, STATUSES, read_call
 
-REFERENCE = "ref"
-"""Query parameter of the status URL in which our own call id travels."""
-
+REFERENCE = "ref"  # query parameter of the status URL in which our own call id travels
 SIP_HEADER = "SipHeader_"  # https://www.twilio.com/docs/voice/api/sip-twiml
 ATTESTATION = re.compile(r"TN-Validation-Passed-([ABC])(?![A-Za-z])")
 
 STREAM_STATUSES = {"stream-started": "started", "stream-stopped": "stopped", "stream-error": "failed"}
 RECORDING_STATUSES = {s: s.replace("-", "_") for s in ("in-progress", "completed", "absent", "failed")}
-TRANSFER_STATUSES = {
-    s: s.replace("-", "_") for s in ("answered", "completed", "busy", "no-answer", "failed", "canceled")
-}
+TRANSFER_STATUSES = {s: s.replace("-", "_") for s in ("answered", *REASONS)}
 LEG_STATUSES = {**TRANSFER_STATUSES, "in-progress": "answered"}
 
 
@@ -54,14 +40,15 @@ def parse(request: WebhookRequest, provider: str = PROVIDER) -> CallEvent:
     except ValueError as problem:  # more fields than any webhook has, or a URL that is none
         raise MalformedMessage(f"the form cannot be read: {problem}", request.body) from None
     if is_json:  # no call webhook of Twilio's is; whatever it is, it is passed on whole
-        body = request.json()
-        made_up = f":unknown:{fingerprint(request.body)}"
-        return UnknownEvent(reference=reference, event_id=made_up, kind=str(body.get("type", "")), raw=body)
+        body, made_up = request.json(), f":unknown:{fingerprint(request.body)}"
+        return events.UnknownEvent(reference=reference, event_id=made_up, kind=str(body.get("type", "")), raw=body)
     if asked:  # then our query and Twilio's fields are one
         form.pop(REFERENCE, None)
     if not form:
         raise MalformedMessage("an empty form", request.body)
-    return _Webhook(form, reference, provider).event()
+    field = next((field for field in _READERS if field in form), "")
+    webhook = _Webhook(form, reference, provider)
+    return webhook.read(field) if field else webhook.unknown()
 
 
 class _Webhook:
@@ -73,25 +60,14 @@ class _Webhook:
         self.reference = reference
         self.provider = provider
 
-    def event(self) -> CallEvent:
-        """By the first field that is there: a recording's or a stream's callback may carry a CallStatus as well."""
-        readers = {
-            "RecordingStatus": self.recording,
-            # What <Record transcribe> heard. It carries a CallStatus, and is no progress of the call.
-            "TranscriptionStatus": lambda: self.unknown(f"transcription-{self.form['TranscriptionStatus']}"),
-            "StreamEvent": self.stream,
-            "DialCallStatus": self.dial_result,
-            "CallStatus": self.call,
-            "AnsweredBy": self.machine,
-            "Digits": self.digits,
-        }
-        return next((read() for field, read in readers.items() if field in self.form), None) or self.unknown()
+    def read(self, field: str) -> CallEvent:
+        words, kind, reader = _READERS[field]
+        word = self.form[field]
+        return reader(self, word) if words is None or word in words else self.unknown(f"{kind}{word}")
 
-    def recording(self) -> CallEvent:
-        word, recording = self.form["RecordingStatus"], self.get("RecordingSid", "")
-        if word not in RECORDING_STATUSES:
-            return self.unknown(f"recording-{word}")
-        return RecordingProgress(
+    def recording(self, word: str) -> CallEvent:
+        recording = self.get("RecordingSid", "")
+        return events.RecordingProgress(
             **self.base(f"recording-{recording}", RECORDING_STATUSES[word]),
             status=RECORDING_STATUSES[word],
             recording_id=recording or None,
@@ -100,47 +76,40 @@ class _Webhook:
             channels=integer(self.get("RecordingChannels")),
         )
 
-    def stream(self) -> CallEvent:
-        word, stream = self.form["StreamEvent"], self.get("StreamSid", "")
-        if word not in STREAM_STATUSES:
-            return self.unknown(word)
-        status = STREAM_STATUSES[word]
+    def stream(self, word: str) -> CallEvent:
+        status, stream = STREAM_STATUSES[word], self.get("StreamSid", "")
         # A stream can fail more than once; its own time tells the failures apart.
         base = self.base(f"stream-{stream}", f"{status}-{self.get('Timestamp', '')}")
-        return StreamProgress(**base, status=status, stream_id=stream or None, detail=self.get("StreamError") or None)
+        detail = self.get("StreamError") or None
+        return events.StreamProgress(**base, status=status, stream_id=stream or None, detail=detail)
 
-    def dial_result(self) -> CallEvent:
-        word, target = self.form["DialCallStatus"], self.get("DialCallSid", "")
-        if word not in TRANSFER_STATUSES:
-            return self.unknown(f"dial-{word}")
-        gone = STATUSES.get(self.get("CallStatus", "")) is CallStatus.ENDED
+    def dial_result(self, word: str) -> CallEvent:
+        gone, target = self.get("CallStatus") in REASONS, self.get("DialCallSid", "")
         unconnected = self.get("DialBridged") == "false" if word == "completed" else word != "answered" and gone
         # The caller did not wait; a target that merely fails leaves the call in progress.
         status = "canceled" if unconnected else TRANSFER_STATUSES[word]
-        return TransferProgress(**self.base(f"dial-{target}", status), status=status, target_call_id=target or None)
+        base = self.base(f"dial-{target}", status)
+        return events.TransferProgress(**base, status=status, target_call_id=target or None)
 
-    def call(self) -> CallEvent:
-        word = self.form["CallStatus"]
+    def call(self, word: str) -> CallEvent:
         if not self.get("CallSid"):
             raise MalformedMessage("a call's webhook without CallSid", repr(sorted(self.form)))
-        if word not in STATUSES:
-            return self.unknown(f"call-{word}")
         if "CallbackSource" not in self.form:
             if "AnsweredBy" in self.form and STATUSES[word] is CallStatus.ANSWERED:
-                return self.machine()
+                return self.read("AnsweredBy")
             if self.get("Digits") and "RecordingSid" not in self.form:  # a <Record> verb reports "hangup" as its digits
-                return self.digits()
+                return self.read("Digits")
             if word == "ringing" and self.get("Direction") == "inbound":
                 return self.incoming()
         step = self.get("SequenceNumber") or word
         if self.get("ParentCallSid"):
             return self.far_leg(word, step)
-        return CallProgress(**self.base("status", step), call=self.snapshot())
+        return events.CallProgress(**self.base("status", step), call=self.snapshot())
 
     def incoming(self) -> CallEvent:
         attested = ATTESTATION.match(self.get("StirVerstat", ""))
         headers = {name.removeprefix(SIP_HEADER): self.form[name] for name in self.form if name.startswith(SIP_HEADER)}
-        return IncomingCall(
+        return events.IncomingCall(
             **self.base("incoming", "ringing"),
             call=self.snapshot(),
             verified=attested.group(1) if attested else None,
@@ -153,25 +122,20 @@ class _Webhook:
         if word not in LEG_STATUSES:
             return self.unknown(f"leg-{word}")
         base = {**self.base(f"leg-{self.form['CallSid']}", step), "call_id": self.form["ParentCallSid"]}
-        return TransferProgress(**base, status=LEG_STATUSES[word], target_call_id=self.form["CallSid"])
+        return events.TransferProgress(**base, status=LEG_STATUSES[word], target_call_id=self.form["CallSid"])
 
-    def machine(self) -> CallEvent:
-        word = self.form["AnsweredBy"]
-        if word not in ANSWERED_BY:
-            return self.unknown(f"answered-by-{word}")
-        return MachineDetected(
-            **self.base("amd", word),
-            answered_by=ANSWERED_BY[word],
-            greeting_ended=word.startswith("machine_end"),
-            beep=word == "machine_end_beep",
-        )
+    def machine(self, word: str) -> CallEvent:
+        ended, beep = word.startswith("machine_end"), word == "machine_end_beep"
+        base = self.base("amd", word)
+        return events.MachineDetected(**base, answered_by=ANSWERED_BY[word], greeting_ended=ended, beep=beep)
 
-    def digits(self) -> CallEvent:
+    def digits(self, keys: str) -> CallEvent:
         # Nothing numbers key presses; equal forms of one call are one event, which is all a record needs.
-        return DigitReported(**self.base("digits", fingerprint(self.form)), digit=self.form["Digits"])
+        return events.DigitReported(**self.base("digits", fingerprint(self.form)), digit=keys)
 
     def unknown(self, kind: str = "") -> CallEvent:
-        return UnknownEvent(**self.base("unknown", fingerprint(self.form)), kind=kind or self.get("CallbackSource", ""))
+        base = self.base("unknown", fingerprint(self.form))
+        return events.UnknownEvent(**base, kind=kind or self.get("CallbackSource", ""))
 
     def base(self, kind: str, step: str) -> dict[str, Any]:
         call_id = self.get("CallSid", "")
@@ -199,3 +163,16 @@ class _Webhook:
             answered_by=ANSWERED_BY.get(self.get("AnsweredBy", "")),
             raw=self.form,
         )
+
+
+# Field -> (words we know, before an unknown one, reader). The first that is there decides: a recording's or a stream's
+# callback may carry a CallStatus as well, and what <Record transcribe> heard is no progress of the call.
+_READERS: Mapping[str, tuple[Container[str] | None, str, Callable[[_Webhook, str], CallEvent]]] = {
+    "RecordingStatus": (RECORDING_STATUSES, "recording-", _Webhook.recording),
+    "TranscriptionStatus": ((), "transcription-", _Webhook.unknown),
+    "StreamEvent": (STREAM_STATUSES, "", _Webhook.stream),
+    "DialCallStatus": (TRANSFER_STATUSES, "dial-", _Webhook.dial_result),
+    "CallStatus": (STATUSES, "call-", _Webhook.call),
+    "AnsweredBy": (ANSWERED_BY, "answered-by-", _Webhook.machine),
+    "Digits": (None, "", _Webhook.digits),
+}
