@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +16,7 @@ from anycarrier import agent, speech
 from anycarrier.call_phases import table
 from anycarrier.plugins import broken_plugins, capability_matrix, get_provider, provider_names
 from anycarrier.speech import workers
-from anycarrier_twilio import signature
+from anycarrier_twilio import call_status, commands, frames, numbers, signature, wire
 from docs.provider_names import provider_reference
 from frameworks.environments import discover
 
@@ -99,13 +99,24 @@ import CallTransport`.
 """
 
 CARRIERS_HEAD = """
-## Names of anycarrier_twilio.signature
+## Names of anycarrier_twilio
 
-Twilio's signatures, for programs that are Twilio to another one; `from anycarrier_twilio.signature import sign`.
+For programs that are Twilio to another one, and for carriers that speak as Twilio does; `from
+anycarrier_twilio.signature import sign`.
 
 | name | module | what it is |
 | --- | --- | --- |
 """
+
+LIKE_TWILIO = (
+    (signature, "check sign"),
+    (frames, "Start TwilioSerializer"),
+    (wire, "parse"),
+    (call_status, "call_from_rest end_reason read_call"),
+    (commands, "dial header_problem reject reply response ring_on"),
+    (numbers, "available owned settings_to_clear settings_to_write"),
+)
+
 
 HELD = (
     anycarrier.Exchange, anycarrier.Switchboard, anycarrier.CallBook, anycarrier.OnceStore, anycarrier.NumberRegistry,
@@ -131,15 +142,15 @@ def reference() -> str:
     parts = [HEAD, *_rows(anycarrier, NOT_CLASSES), AGENT_HEAD, *_rows(agent, AGENT_NOT_CLASSES)]
     parts += [SPEECH_HEAD, *_rows(speech, SPEECH_NOT_CLASSES)]
     parts += [WORKERS_HEAD, *_rows(workers, WORKERS_NOT_CLASSES)]
-    parts += [CARRIERS_HEAD, *_rows(signature, {})]
+    parts += [CARRIERS_HEAD, *(row for module, names in LIKE_TWILIO for row in _rows(module, {}, names.split()))]
     folders = [*(framework.folder for framework in discover().values()), DOCS.parent / "contrib/twilio-front"]
     parts += [ADAPTERS_HEAD, *(row for folder in folders for row in _rows_unimported(folder))]
     return "".join(parts + [_inside(kind) for kind in HELD])
 
 
-def _rows(module: ModuleType, described: dict[str, str]) -> list[str]:
+def _rows(module: ModuleType, described: dict[str, str], names: Sequence[str] | None = None) -> list[str]:
     rows = []
-    for name in sorted(module.__all__, key=str.lower):
+    for name in sorted(names or module.__all__, key=str.lower):
         value = getattr(module, name)
         if name in described:
             rows.append(f"| `{name}` | | {described[name]}. |\n")

@@ -37,18 +37,18 @@ STATUSES = {
 
 ANSWERED_BY = {
     **{word: word for word in ("human", "fax", "unknown")},
-    **dict.fromkeys(("machine_start", "machine_end_beep", "machine_end_silence", "machine_end_other"), "machine"),
+    **dict.fromkeys("machine machine_start machine_end_beep machine_end_silence machine_end_other".split(), "machine"),
 }
 
 
-def end_reason(word: str, sip_code: int | None) -> EndReason | None:
+def end_reason(word: str, sip: int | None) -> EndReason | None:
     """Why a call ended, from Twilio's status word and the SIP code; None while it has not."""
-    told = reason_of_sip(sip_code) if word != "completed" and sip_code != 487 else None
+    told = reason_of_sip(sip) if word != "completed" and sip != 487 else None
     return (told or REASONS[word]) if word in REASONS else None
 
 
 def read_call(
-    word: str, *, direction: object, at: datetime | None, talked: object, sip_code: int | None = None, **known: Any
+    word: str, *, direction: object, at: datetime | None, talked: object, sip: int | None, **known: Any
 ) -> Call:
     """The call whose status is ``word`` since ``at``. Directions are also outbound-api, outbound-dial and the like."""
     status = STATUSES[word]
@@ -58,9 +58,9 @@ def read_call(
     return Call(
         direction=Direction.INBOUND if direction in ("inbound", "trunking-originating") else Direction.OUTBOUND,
         status=status,
-        reason=end_reason(word, sip_code),
+        reason=end_reason(word, sip),
         carrier_status=word,
-        sip_code=sip_code,
+        sip_code=sip,
         answered_at=answered_at,
         ended_at=at if status is CallStatus.ENDED else None,
         **known,
@@ -77,7 +77,7 @@ def call_from_rest(body: Mapping[str, Any], provider: str = PROVIDER) -> Call:
         direction=body.get("direction"),
         at=moment(body.get("end_time" if word in REASONS else "start_time")),
         talked=body.get("duration"),
-        sip_code=sip_code(body.get("sip_result_code")),
+        sip=sip_code(body.get("sip_result_code")),  # in the answers of those who speak as Twilio does
         id=sid,
         provider=provider,
         from_=str(body.get("from") or ""),

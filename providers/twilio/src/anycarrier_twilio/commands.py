@@ -29,8 +29,7 @@ RECORDING_EVENTS = ["in-progress", "completed", "absent"]
 MACHINE_DETECTION = {MachineDetection.DETECT: "Enable", MachineDetection.WAIT_FOR_BEEP: "DetectMessageEnd"}
 
 WITHHELD = frozenset({"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253"})
-"""What Twilio puts for a caller without a number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN and UNAVAILABLE on a keypad
-(Twilio support: "Why am I getting calls from these strange numbers?")."""
+"""What Twilio puts for a caller without a number: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN, UNAVAILABLE on a keypad."""
 
 
 def response(*verbs: Markup) -> str:

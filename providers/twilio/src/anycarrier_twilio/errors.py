@@ -41,5 +41,4 @@ MEANINGS = {code: Meaning(error, step) for codes, error, step in _MEANINGS for c
 
 # The code of a wrong login, for an account whose login is good and whose rights are not.
 BY_WORDS = ((r"^403 20003 ", errors.PermissionDenied),)
-
 REQUIREMENTS = {"21631": NumberRequirement.ADDRESS, **dict.fromkeys(("21649", "21651"), NumberRequirement.DOCUMENTS)}

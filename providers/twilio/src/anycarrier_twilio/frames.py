@@ -48,6 +48,7 @@ class StartBody(msgspec.Struct, rename="camel"):
 
 
 class Start(msgspec.Struct, tag_field="event", tag="start", rename="camel"):
+    """The frame that begins a stream."""
     start: StartBody
     stream_sid: str = ""
 

@@ -154,7 +154,7 @@ class _Webhook:
             direction=self.get("Direction", "inbound"),
             at=moment(self.get("Timestamp")),
             talked=self.get("CallDuration"),
-            sip_code=sip_code(self.get("SipResponseCode") or self.get("SipResultCode")),
+            sip=sip_code(self.get("SipResponseCode") or self.get("SipResultCode")),
             id=self.form["CallSid"],
             provider=self.provider,
             from_=self.get("From", ""),
