@@ -45,7 +45,7 @@ class PlivoProvider(PlivoNumbers):
         (r"^403 .*concurren", errors.RateLimited),
         (r"^4.. - .*insufficient (funds|balance|credit)", errors.InsufficientFunds),
         (r"^404 - .*inventory", errors.NumberUnavailable),
-        (r"^400 - .*\b(to|from|number)\b.*\b(invalid|not valid|not a valid)\b", errors.NumberRejected),
+        (r"^400 - .*(\b(to|from)\b.* invalid|not a valid (phone )?number)", errors.NumberRejected),
     )
 
     def auth(self) -> tuple[str, str]:

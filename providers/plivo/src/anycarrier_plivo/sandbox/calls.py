@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 URLS = ("answer", "ring", "hangup", "fallback", "machine_detection")
 DIAL = (
     "from to caller_name time_limit ring_timeout hangup_on_ring send_digits sip_headers machine_detection"
-    " machine_detection_time machine_detection_maximum_speech_length machine_detection_initial_silence "
+    " error_if_parent_not_found machine_detection_time machine_detection_maximum_speech_length"
+    " machine_detection_initial_silence "
     + " ".join(f"{name}_url {name}_method" for name in URLS)
 )
 LONGEST_CALL = 86_400
@@ -58,7 +59,7 @@ class Calls:
             raise Refused(400, "src and dst cannot be the same")
         if not urlsplit(answer_url).scheme.startswith("http"):
             raise Refused(400, "answer_url parameter is invalid")
-        if not re.fullmatch(r"\+?[1-9]\d{9,14}", to):
+        if not re.fullmatch(r"\+?1\d{10}", to):  # a number without its country code is another country's
             raise Refused(403, "Calls to this destination region are barred")
         outcome = outcome_of(f"+{to.lstrip('+')}")
         match outcome:

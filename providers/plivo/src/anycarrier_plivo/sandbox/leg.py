@@ -245,13 +245,13 @@ class Leg:
     async def _picked_up(self) -> None:
         self.answer()
         self.far_end.digits += self.options.digits.strip("wW")
-        if self.outcome is Outcome.HANGS_UP:
-            self.sandbox.after(HANGS_UP_AFTER, self.end, hung_up("Callee"))
-        elif self.outcome in (Outcome.MACHINE, Outcome.FAX):
-            spoken = greeting() + beep() if self.outcome is Outcome.MACHINE else fax()
-            self.sandbox.start(self.far_end.say(spoken))
         if self.options.machine and self.outcome is Outcome.MACHINE:
             self._machine()
+        if self.outcome is Outcome.HANGS_UP:
+            self.sandbox.after(HANGS_UP_AFTER, self.end, hung_up("Callee"))
+        elif self.outcome in (Outcome.MACHINE, Outcome.FAX) and self.end_cause is None:
+            spoken = greeting() + beep() if self.outcome is Outcome.MACHINE else fax()
+            self.sandbox.start(self.far_end.say(spoken))
 
     def _machine(self) -> None:
         """Only a machine is ever told of."""

@@ -50,7 +50,9 @@ def endpoint(sandbox: PlivoSandbox, handler: Handler, names: str) -> Callable[[R
             if not isinstance(given, dict):
                 raise Refused(400, "the body is not a JSON object")
             asked = {**request.query_params, **given}
-            if unknown := set(asked) - known:
+            # Plivo's own SDK repeats the ids of the path in the body.
+            repeated = {name for name, value in asked.items() if value in request.path_params.values()}
+            if unknown := set(asked) - known - repeated:
                 raise Refused(400, f"{', '.join(sorted(unknown))}: unknown, or not simulated by this sandbox")
             status, body = await handler(account, asked, request.path_params)
         except Refused as refused:
