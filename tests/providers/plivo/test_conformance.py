@@ -9,7 +9,7 @@ from anycarrier.testing.cassettes import shipped
 from anycarrier.testing.conformance import ProviderConformance
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_plivo import PlivoCredential, PlivoProvider
-from anycarrier_plivo.signature import NONCE, sign
+from anycarrier_plivo.credential import NONCE, sign
 
 TOKEN = "dGhlIGNvbmZvcm1hbmNlIGtpdCdzIG93biB0b2tl"
 

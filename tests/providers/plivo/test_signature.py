@@ -13,8 +13,8 @@ from plivo.utils.signature_v3 import validate_v3_signature
 from anycarrier.errors import SignatureInvalid
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_plivo import PlivoCredential, PlivoProvider
+from anycarrier_plivo.credential import NONCE, check, sign
 from anycarrier_plivo.sandbox.signing import version_2, version_3
-from anycarrier_plivo.signature import NONCE, check, sign
 from providers.plivo.conftest import AUTH_ID, TOKEN
 from shared_documents import shared_path
 

@@ -1,7 +1,4 @@
-"""Plivo for anycarrier: XML by URL, form webhooks, audio as base64 in JSON.
-
-No SDK at run time: Plivo's is blocking, and sends a dial that was answered 500 three times.
-"""
+"""Plivo for anycarrier. No SDK at run time: Plivo's is blocking, and sends a dial that was answered 500 three times."""
 
 from anycarrier.hookspecs import hookimpl
 from anycarrier_plivo.credential import PlivoCredential

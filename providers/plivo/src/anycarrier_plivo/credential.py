@@ -1,39 +1,64 @@
-"""Who we are to Plivo: the auth id and auth token of an account or sub-account."""
+"""Who we are to Plivo, the auth id and auth token of an account or sub-account; and how its webhooks prove the token.
+
+A signature of version 3 covers the URL, every parameter and a nonce, and no time. Version 2 covers no parameter and is
+never accepted. https://www.plivo.com/docs/voice/concepts/signature-validation
+"""
 
 from __future__ import annotations
 
+import base64
+import hmac
 import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import SecretStr, field_validator
+from pydantic import SecretStr, ValidationInfo, field_validator
 
 from anycarrier.credentials import Credential
+from anycarrier.errors import SignatureInvalid
+from anycarrier.webhooks import WebhookRequest
 
-AUTH_ID, AUTH_TOKEN = re.compile(r"(MA|SA)[A-Z0-9]{18}"), re.compile(r"[A-Za-z0-9+/=_-]{8,}")
+AUTH_ID = re.compile(r"(MA|SA)[A-Z0-9]{18}")
+AUTH_TOKEN = re.compile(rf"(?!{AUTH_ID.pattern}$)[A-Za-z0-9+/=_-]{{8,}}")
+NONCE = "x-plivo-signature-v3-nonce"
+SIGNATURES = ("x-plivo-signature-v3", "x-plivo-signature-ma-v3")  # by the number's account, and by the main one
 
 
 class PlivoCredential(Credential):
     """What Plivo's console shows on its overview page. The token logs in, and signs webhooks."""
 
     provider: str = "plivo"
-    auth_id: str
+    auth_id: str  # MA... of an account, SA... of a sub-account
     auth_token: SecretStr
     base_url: str | None = None  # a sandbox's address, in tests
 
-    @field_validator("auth_id")
+    @field_validator("auth_id", "auth_token")
     @classmethod
-    def _auth_id(cls, value: str) -> str:
-        if not AUTH_ID.fullmatch(value):
-            raise ValueError(f"{cls.label('auth_id')} is MA (account) or SA (sub-account) and 18 capitals or digits")
-        return value
-
-    @field_validator("auth_token")
-    @classmethod
-    def _auth_token(cls, value: SecretStr) -> SecretStr:
-        token = value.get_secret_value()
-        if AUTH_ID.fullmatch(token) or not AUTH_TOKEN.fullmatch(token):
-            raise ValueError(f"{cls.label('auth_token')} is not whole, or is not the auth token of Plivo's console")
+    def _is_whole(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
+        shape, text = (AUTH_ID, value) if isinstance(value, str) else (AUTH_TOKEN, value.get_secret_value())
+        if not shape.fullmatch(text):
+            raise ValueError(f"{cls.label(str(info.field_name))} is not whole, or not what Plivo's console shows")
         return value
 
     @property
     def account(self) -> str:
         return self.auth_id
+
+
+def sign(auth_token: str, nonce: str, url: str, form: Iterable[tuple[str, str]] = ()) -> str:
+    """The signature of a request to ``url``, as its receiver knows it, with the pairs of a posted form."""
+    parts = urlsplit(url)
+    query = "&".join("=".join(pair) for pair in sorted(parse_qsl(parts.query, keep_blank_values=True)))
+    posted = "".join(key + value for key, value in sorted(form))
+    told = f"?{query}{'.' if query and posted else ''}{posted}" if query or posted else ""
+    signed = f"{parts.scheme}://{parts.netloc}{parts.path}{told}.{nonce}"
+    return base64.b64encode(hmac.digest(auth_token.encode(), signed.encode(), "sha256")).decode()
+
+
+def check(request: WebhookRequest, auth_token: str) -> None:
+    """Return if ``request`` was signed with ``auth_token``, else raise ``SignatureInvalid``."""
+    form = request.form_items() if request.method.upper() == "POST" else ()
+    expected = sign(auth_token, request.header(NONCE) or "", request.url, form).encode()
+    given = [one.strip().encode() for name in SIGNATURES for one in (request.header(name) or "").split(",")]
+    if not any([hmac.compare_digest(expected, one) for one in given]):  # noqa: C419  as many steps for each
+        raise SignatureInvalid("plivo webhook: the V3 signature is missing or wrong; check auth_token and public_url")

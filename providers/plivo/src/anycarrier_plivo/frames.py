@@ -18,16 +18,11 @@ from anycarrier.serializer import MediaSerializer
 CONTENT_TYPES = {PCMU_8K: "audio/x-mulaw"} | {
     AudioFormat(name, rate): "audio/x-l16" for name in ("PCM16", "L16") for rate in (8000, 16000, 24000)
 }
-ENCODINGS = {"audio/x-mulaw": "PCMU", "audio/x-l16": "PCM16"}
-"""Plivo's L16 is little-endian: not what others call L16."""
-
-LARGEST = 12_000
-"""Bytes of audio in one frame: Plivo takes 16 KB of base64."""
+ENCODINGS = {"audio/x-mulaw": "PCMU", "audio/x-l16": "PCM16"}  # little-endian: not what others call L16
+LARGEST = 12_000  # bytes of audio in one frame: Plivo takes 16 KB of base64
 
 
-class Part(msgspec.Struct, rename="camel"):
-    """What is inside a frame of a kind that has an inside; the kinds differ in which of these fields they fill."""
-
+class Part(msgspec.Struct, rename="camel"):  # what is inside a frame: each kind fills some of these
     payload: bytes | None = None
     track: str = "inbound"
     digit: str = ""

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from anycarrier.calls import StreamTarget
+from anycarrier.errors import UnsupportedOperation
 from anycarrier.markup import Markup, document, element
 from anycarrier.webhooks import WebhookReply
 from anycarrier_plivo.frames import CONTENT_TYPES
-
-SIP_HEADER = re.compile(r"X-PH-([A-Za-z0-9]{1,24})", re.IGNORECASE)
 
 
 def respond(*elements: Markup) -> WebhookReply:
@@ -19,12 +18,7 @@ def respond(*elements: Markup) -> WebhookReply:
 
 
 def hang_up(reason: str | None = None) -> Markup:
-    """``busy`` and ``rejected``, as the first element, decline a call that was not answered."""
-    return element("Hangup", {"reason": reason})
-
-
-def wait_unanswered(seconds: int) -> Markup:
-    return element("PreAnswer", {}, element("Wait", {"length": seconds}))
+    return element("Hangup", {"reason": reason})  # busy, rejected: declines, as the first element
 
 
 def stream(target: StreamTarget, status_url: str | None) -> Markup:
@@ -34,13 +28,7 @@ def stream(target: StreamTarget, status_url: str | None) -> Markup:
     return element("Stream", {**options, "contentType": kind, "extraHeaders": pairs(target.custom) or None}, target.url)
 
 
-def record(status_url: str | None, seconds: int) -> Markup:
-    """Record the whole call in the background. Without ``maxLength`` Plivo stops after a minute."""
-    options = {"recordSession": True, "redirect": False, "playBeep": False, "fileFormat": "wav"}
-    return element("Record", {**options, "maxLength": seconds, "callbackUrl": status_url})
-
-
-def dial(to: str, *, caller_id: str | None, status_url: str | None, headers: str | None = None) -> Markup:
+def dial(to: str, caller_id: str | None, status_url: str | None, headers: str | None = None) -> Markup:
     """Ring ``to`` and connect it; ``status_url`` is told when it answers, and asked how to go on when it is over."""
     party = element("User", {"sipHeaders": headers}, to) if to.startswith("sip:") else element("Number", {}, to)
     return element("Dial", {"callerId": caller_id, "action": status_url, "callbackUrl": status_url}, party)
@@ -51,8 +39,8 @@ def pairs(values: Mapping[str, str]) -> str:
     return ",".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in values.items())
 
 
-def sip_headers(headers: Mapping[str, str] | None) -> str | None:
-    """Of headers named ``X-PH-Name``: Plivo puts X-PH- before all that it sends. None where one is not so named."""
-    named = [(SIP_HEADER.fullmatch(name), value) for name, value in (headers or {}).items()]
-    sent = {found[1]: value for found, value in named if found}
-    return pairs(sent) if len(sent) == len(named) else None
+def sip_headers(operation: str, headers: Mapping[str, str] | None) -> str:
+    """Of headers named ``X-PH-Name``: Plivo puts X-PH- before all that it sends."""
+    if not all(re.fullmatch(r"(?i:X-PH-)[A-Za-z0-9]{1,24}", name) for name in headers or {}):
+        raise UnsupportedOperation("plivo", operation, "its headers are named X-PH- and letters or digits")
+    return pairs({name[5:]: value for name, value in (headers or {}).items()})

@@ -1,7 +1,4 @@
-"""Numbers: search, purchase, and the applications that say where their calls go.
-
-A number points to an application, and that to a URL: we keep one application for each webhook URL, which numbers share.
-"""
+"""Numbers, and the applications that say where their calls go: we keep one for each webhook URL, which they share."""
 
 from __future__ import annotations
 
@@ -9,37 +6,30 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anycarrier import errors
-from anycarrier.numbers import (
-    AvailableNumber,
-    NumberFeature,
-    NumberQuery,
-    NumberRequirement,
-    NumberType,
-    OwnedNumber,
-    PendingOrder,
-    SyncResult,
-    country_of,
-    normal,
-)
+from anycarrier import AvailableNumber, NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder, errors
+from anycarrier.numbers import NumberRequirement, SyncResult, country_of, normal
 from anycarrier.parsing import decimal, fingerprint
 from anycarrier.provider import Provider
 from anycarrier.rest import given
+from anycarrier_plivo.credential import PlivoCredential
 
 LARGEST_PAGE = 20
-TYPES = {NumberType.LOCAL: "local", NumberType.TOLL_FREE: "tollfree"} | {
-    kind: kind.value for kind in (NumberType.MOBILE, NumberType.NATIONAL)
-}
-READ_TYPES = {**{theirs: ours for ours, theirs in TYPES.items()}, "fixed": NumberType.LOCAL}
+TYPES = {kind: kind.value.replace("_", "") for kind in NumberType}
+READ_TYPES = {theirs: ours for ours, theirs in TYPES.items()} | {"fixed": NumberType.LOCAL}
 FEATURES = {feature: feature.value for feature in (NumberFeature.VOICE, NumberFeature.SMS, NumberFeature.MMS)}
 PARKED = "anycarrier-unassigned"
+Bought = OwnedNumber | PendingOrder
 
 
 class PlivoNumbers(Provider):
-    """The part of the provider that deals in numbers."""
+    """The part of the provider that deals in numbers, and where every request goes."""
+
+    credential: PlivoCredential
 
     def at(self, operation: str, *path: str) -> dict[str, Any]:
-        raise NotImplementedError
+        """What a request is made with: every path is below the account, and ends with a slash."""
+        parts = (self.path_id(operation, part) for part in path)
+        return {"operation": operation, "path": "/".join(("/Account", self.credential.auth_id, *parts, ""))}
 
     async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
         operation, digits = "search_numbers", (query.area_code or "") + (query.contains or "")
@@ -64,32 +54,25 @@ class PlivoNumbers(Provider):
         rows = await self.listed(**self.at(operation, kind), rows="objects", params=params, extra=extra, after=after)
         return [row for row in rows if kind == "Application" or normal(row.get("number"))]
 
-    async def buy_number(
-        self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None
-    ) -> OwnedNumber | PendingOrder:
+    async def buy_number(self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None) -> Bought:
         where = self.at("buy_number", "PhoneNumber", number.lstrip("+"))
         status, raw = await self.ask(lambda raw: (raw["status"], raw), "POST", **where, json={}, extra=extra)
         if status == "pending":
             return await self.wait_for_order(PendingOrder(id=number, number=number, provider="plivo", raw=raw), timeout)
         return OwnedNumber(number=number, provider="plivo", id=number.lstrip("+"), raw=raw)
 
-    async def fetch_order(self, order_id: str) -> OwnedNumber | PendingOrder:
+    async def fetch_order(self, order_id: str) -> Bought:
         """An order has no id of its own: it is known by its number, and done when the account holds it."""
-        held = await self._held("fetch_order", order_id)
-        return held[0] if held else PendingOrder(id=order_id, number=order_id, provider="plivo")
+        row = await self._get("fetch_order", "Number", order_id.lstrip("+"))
+        return read_owned(row, None) if row else PendingOrder(id=order_id, number=order_id, provider="plivo")
 
     async def release_number(self, number: str) -> None:
         await self.request("DELETE", **self.at("release_number", "Number", number.lstrip("+")))
 
     async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
-        return await self._held("list_numbers", number)
-
-    async def _held(self, operation: str, number: str | None) -> list[OwnedNumber]:
-        if number is None:
-            rows = await self._rows(operation, "Number")
-        else:
-            row = await self._get(operation, "Number", number.lstrip("+"))
-            rows = [row] if normal(row.get("number")) else []
+        operation = "list_numbers"
+        only = [] if number is None else [await self._get(operation, "Number", number.lstrip("+"))]
+        rows = list(filter(None, only)) if only else await self._rows(operation, "Number")
         apps = sorted({application_id(row) for row in rows} - {""})
         urls = {app_id: (await self._get(operation, "Application", app_id)).get("answer_url") for app_id in apps}
         return [read_owned(row, urls.get(application_id(row)) or None) for row in rows]
@@ -97,9 +80,10 @@ class PlivoNumbers(Provider):
     async def _get(self, operation: str, kind: str, id_: str) -> dict[str, Any]:
         """Empty for what is not there."""
         try:
-            return await self.ask(dict, "GET", **self.at(operation, kind, id_)) if id_ else {}
+            found = await self.ask(dict, "GET", **self.at(operation, kind, id_)) if id_ else {}
         except errors.NotFound:
             return {}
+        return found if kind != "Number" or normal(found.get("number")) else {}
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
         wanted = dict.fromkeys(("answer_url", "hangup_url"), webhook_url)
@@ -136,22 +120,22 @@ class PlivoNumbers(Provider):
 
 def application_id(owned: Mapping[str, Any]) -> str:
     """The last part of ``/v1/Account/MA.../Application/123/``; empty for a SIP trunk or nothing."""
-    found = re.search(r"/Application/(\w+)/?$", str(owned.get("application")))
-    return found[1] if found else ""
+    return (re.search(r"/Application/(\w+)/?$", str(owned.get("application"))) or ("", ""))[1]
 
 
 def read_offer(raw: dict[str, Any]) -> AvailableNumber:
-    number, regulated = str(normal(raw["number"])), raw.get("restriction") or raw.get("prerequisites")
+    regulated = raw.get("restriction") or raw.get("prerequisites")
     return AvailableNumber(
-        country=country_of(number) or "", region=raw.get("region"), locality=raw.get("city"), currency="USD",
+        country=country_of(normal(raw["number"]) or "") or "", region=raw.get("region"), locality=raw.get("city"),
+        requirements=frozenset({NumberRequirement.DOCUMENTS} if regulated else ()), currency="USD",
         monthly_cost=decimal(raw.get("monthly_rental_rate")), upfront_cost=decimal(raw.get("setup_rate")),
-        requirements=frozenset({NumberRequirement.DOCUMENTS} if regulated else ()), **_common(raw, "type"),
+        **_common(raw, "type"),
     )  # fmt: skip
 
 
 def read_owned(raw: dict[str, Any], webhook_url: str | None) -> OwnedNumber:
-    id_, name = str(raw["number"]), raw.get("alias")
-    return OwnedNumber(id=id_, friendly_name=name, webhook_url=webhook_url, **_common(raw, "number_type"))
+    about = {"id": str(raw["number"]), "friendly_name": raw.get("alias"), **_common(raw, "number_type")}
+    return OwnedNumber(webhook_url=webhook_url, **about)
 
 
 def _common(raw: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from anycarrier import errors, events
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget
+from anycarrier.events import InstructionsFor, InstructionsRequested
+from anycarrier.markup import element
 from anycarrier.numbers import NumberRequirement
 from anycarrier.parsing import reading
 from anycarrier.refusals import Meaning
 from anycarrier.rest import given
 from anycarrier.webhooks import WebhookReply, WebhookRequest
-from anycarrier_plivo import instructions, signature, webhooks
-from anycarrier_plivo.calls import read_ended, read_live
-from anycarrier_plivo.credential import PlivoCredential
+from anycarrier_plivo import instructions, webhooks
+from anycarrier_plivo.credential import PlivoCredential, check
 from anycarrier_plivo.frames import CONTENT_TYPES, PlivoSerializer
 from anycarrier_plivo.numbers import PlivoNumbers
 
-LONGEST_CALL = 86_400
-"""Seconds; also asked of recordings, which stop after a minute when nothing is said."""
-
-MOST_CUSTOM = 512
+LONGEST_CALL, MOST_CUSTOM = 86_400, 512  # seconds, also of a recording, which else stops after a minute; bytes
 BARRED = Meaning(errors.PermissionDenied, "Write the number in E.164, and allow its country under Geo Permissions.")
-HEADERS = "plivo sends headers named X-PH- and letters or digits, from a dialled call or to a sip: address"
 
 
 class PlivoProvider(PlivoNumbers):
@@ -33,7 +30,6 @@ class PlivoProvider(PlivoNumbers):
     name = "plivo"
     title = "Plivo"
     credential_type = PlivoCredential
-    credential: PlivoCredential
     base_url = "https://api.plivo.com/v1"
     sandbox = "anycarrier_plivo.sandbox:PlivoSandbox"
     reports_transfers = True
@@ -51,20 +47,13 @@ class PlivoProvider(PlivoNumbers):
     def auth(self) -> tuple[str, str]:
         return self.credential.auth_id, self.credential.auth_token.get_secret_value()
 
-    def at(self, operation: str, *path: str) -> dict[str, Any]:
-        """What a request is made with: every path is below the account, and ends with a slash."""
-        parts = (self.path_id(operation, part) for part in path)
-        return {"operation": operation, "path": "/".join(("/Account", self.credential.auth_id, *parts, ""))}
-
     def error_detail(self, body: Any) -> tuple[str | None, str]:
         """A text without a code; where a number is regulated, it names the field that is missing."""
         _, text = super().error_detail(body)
         return next((field for field in self.requirement_codes if field in text), None), text
 
-    # --- webhooks ---------------------------------------------------------------------------------------------------
-
     def verify(self, request: WebhookRequest) -> None:
-        signature.check(request, self.credential.auth_token.get_secret_value())
+        check(request, self.credential.auth_token.get_secret_value())
 
     def parse_webhook(self, request: WebhookRequest) -> events.CallEvent:
         with reading("plivo webhook", request.body):
@@ -79,22 +68,22 @@ class PlivoProvider(PlivoNumbers):
 
     def leave_ringing(self, call: events.IncomingCall) -> WebhookReply:
         """Plivo wants instructions at once. It waits before the answer: the caller hears silence, not ringing."""
-        return instructions.respond(instructions.wait_unanswered(120), instructions.hang_up("busy"))
+        silence = element("PreAnswer", {}, element("Wait", {"length": 120}))
+        return instructions.respond(silence, instructions.hang_up("busy"))
 
     def refuse(self, error: errors.AnycarrierError) -> WebhookReply:
         """Strangers get a bare 4xx. A call of ours that we failed to take sounds busy to its caller."""
         stranger = isinstance(error, errors.WireError) and not isinstance(error, errors.Replayed)
         return super().refuse(error) if stranger else instructions.respond(instructions.hang_up("busy"))
 
-    # --- calls ------------------------------------------------------------------------------------------------------
-
     async def dial(self, request: DialRequest) -> Call:
         self._require_stream("dial", request.stream)
-        url, headers = request.status_url, self._sip_headers("dial", request.headers)
+        url, headers = request.status_url, instructions.sip_headers("dial", request.headers)
         limit = min(round(request.time_limit), LONGEST_CALL) if request.time_limit else None
         body = {"from": request.caller_id or request.from_, "to": request.to, "ring_timeout": round(request.timeout),
-                "answer_url": with_query(url, record="1" if request.record else ""), "ring_url": url, "hangup_url": url,
-                **dict.fromkeys(("answer_method", "ring_method", "hangup_method"), "POST"), "sip_headers": headers,
+                "answer_url": with_query(url, record="1") if request.record else url,
+                **dict.fromkeys(("ring_url", "hangup_url"), url), "sip_headers": headers,
+                **dict.fromkeys(("answer_method", "ring_method", "hangup_method"), "POST"),
                 "send_digits": request.digits, "time_limit": limit}  # fmt: skip
         fired = {**self.at("dial", "Call"), "json": given(body), "extra": request.extra}
         call_id, raw = await self.ask(lambda raw: (str(raw["request_uuid"]), raw), "POST", **fired)
@@ -108,32 +97,26 @@ class PlivoProvider(PlivoNumbers):
         if len(instructions.pairs(stream.custom)) > MOST_CUSTOM:
             raise self.unsupported(operation, f"plivo takes {MOST_CUSTOM} bytes of custom values")
 
-    def _sip_headers(self, operation: str, headers: Mapping[str, str] | None) -> str:
-        if (sent := instructions.sip_headers(headers)) is None:
-            raise self.unsupported(operation, HEADERS)
-        return sent
-
     async def answer(self, call: events.IncomingCall, stream: StreamTarget) -> WebhookReply:
         self._require_stream("answer", stream)
         return instructions.respond(instructions.stream(stream, call.call.facts.get("webhook")))
 
-    async def instruct(
-        self, event: events.InstructionsRequested, call: Call, stream: StreamTarget | None
-    ) -> WebhookReply:
+    async def instruct(self, event: InstructionsRequested, call: Call, stream: StreamTarget | None) -> WebhookReply:
         url, asked = event.call.facts.get("webhook"), event.raw
-        if event.purpose is events.InstructionsFor.TRANSFER:
-            options = {"caller_id": asked.get("show"), "headers": asked.get("sip_headers"), "status_url": url}
-            return instructions.respond(instructions.dial(asked["transfer_to"], **options))
+        if event.purpose is InstructionsFor.TRANSFER:
+            caller, headers = asked.get("show"), asked.get("sip_headers")
+            return instructions.respond(instructions.dial(asked["transfer_to"], caller, url, headers))
         if stream is None:
             return instructions.respond(instructions.hang_up())
-        recording = [instructions.record(url, LONGEST_CALL)] if asked.get("record") else []
-        return instructions.respond(*recording, instructions.stream(stream, url))
+        whole = {"recordSession": True, "redirect": False, "playBeep": False, "fileFormat": "wav"}
+        record = element("Record", {**whole, "maxLength": LONGEST_CALL, "callbackUrl": url})
+        return instructions.respond(*[record] * ("record" in asked), instructions.stream(stream, url))
 
     async def reject(self, call: events.IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
         return instructions.respond(instructions.hang_up("busy" if reason is EndReason.BUSY else "rejected"))
 
     async def forward(self, call: events.IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
-        return instructions.respond(instructions.dial(to, caller_id=call.call.caller_id, status_url=status_url or None))
+        return instructions.respond(instructions.dial(to, call.call.caller_id, status_url or None))
 
     async def hang_up(self, call_id: str) -> None:
         """A call that is not placed yet is known as a request only."""
@@ -147,18 +130,18 @@ class PlivoProvider(PlivoNumbers):
         """A live call and an ended one are two resources; in between, Plivo knows nothing for some seconds."""
         where = self.at("fetch_call", "Call", call_id)
         try:
-            return await self.ask(read_live, "GET", **where, params={"status": "live"})
+            return await self.ask(webhooks.read_live, "GET", **where, params={"status": "live"})
         except errors.NotFound:
-            return await self.ask(read_ended, "GET", **where)
+            return await self.ask(webhooks.read_ended, "GET", **where)
 
     async def transfer(
         self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Plivo asks for the new instructions once the stream has ended: it is ended here, after they are known."""
-        sent = self._sip_headers("transfer", headers)
+        sent = instructions.sip_headers("transfer", headers)
         if (sent and not to.startswith("sip:")) or not status_url:
-            raise self.unsupported("transfer", HEADERS if sent else "plivo asks the status_url whom to ring")
+            raise self.unsupported("transfer", "headers go to sip: addresses only; status_url is asked whom to ring")
         url = with_query(status_url, transfer_to=to, show=caller_id, sip_headers=sent)
         body = {"legs": "aleg", "aleg_url": url, "aleg_method": "POST"}
         await self.request("POST", **self.at("transfer", "Call", call_id), json=body)
@@ -189,5 +172,4 @@ class PlivoProvider(PlivoNumbers):
 
 
 def with_query(url: str, **values: str | None) -> str:
-    added = urlencode(given(values))
-    return f"{url}{'&' if urlsplit(url).query else '?'}{added}" if added else url
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(given(values))}"

@@ -1,6 +1,6 @@
-"""Plivo's webhooks, as events. Pure.
+"""Calls in Plivo's words: its webhooks as events, what it answers about a call, and why one ended. Pure.
 
-A kind is told by ``Event``, or by its fields; the URL says whose it is: our reference, and the target of a transfer.
+A webhook's kind is told by ``Event``, or by its fields; its URL says whose it is, and whom a transfer is to ring.
 """
 
 from __future__ import annotations
@@ -10,46 +10,59 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from anycarrier import events
-from anycarrier.calls import Call, CallStatus
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price
 from anycarrier.events import CallEvent, InstructionsFor
-from anycarrier.parsing import integer, moment
+from anycarrier.numbers import normal
+from anycarrier.parsing import decimal, integer, moment
 from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_plivo.calls import end_reason, number, price, read_call
 
 STREAMS = {"StartStream": "started", "StopStream": "stopped", "DroppedStream": "failed"}
 STREAMS |= {name: name for name in ("started", "stopped", "failed")}
-DIALS = {name: name for name in ("completed", "busy", "failed")}
-DIALS |= {"cancel": "canceled", "timeout": "no_answer", "no-answer": "no_answer"}
+DIALS = {name: name for name in ("completed", "busy", "failed")} | {"cancel": "canceled", "-answer": "answered"}
+DIALS |= dict.fromkeys(("timeout", "no-answer"), "no_answer")
+
+ANSWERED, ENDED, NORMAL_HANGUP = CallStatus.ANSWERED, CallStatus.ENDED, 4000
+CODES = {
+    EndReason.CANCELED: "1000 9000", EndReason.AGENT_HANGUP: "4010 4020 4030", EndReason.MAX_DURATION: "6000",
+    EndReason.MEDIA_ERROR: "6020", EndReason.VOICEMAIL: "9100", EndReason.MARKED_AS_SPAM: "3130",
+    EndReason.CONCURRENCY_LIMIT: "1020 5030", EndReason.INVALID_NUMBER: "2000 3050 3120",
+    EndReason.UNREACHABLE: "2010 2020 3070", EndReason.REJECTED: "2060 3020 3040 3110 9110",
+    EndReason.PROVIDER_PERMISSION_DENIED: "1010 2030 2040 2050 2070 3030 3140", EndReason.NO_ANSWER: "3000 6010",
+    EndReason.BUSY: "3010 3100", EndReason.PROVIDER_UNAVAILABLE: "3080 3090 5000 5010 5020",
+}  # fmt: skip
+"""https://www.plivo.com/docs/voice/troubleshooting/hangup-causes-and-sources"""
+REASONS = {int(code): reason for reason, codes in CODES.items() for code in codes.split()}
+REASONS |= dict.fromkeys((*range(7011, 7035), *range(8011, 8015)), EndReason.AGENT_ERROR)  # our URL, our XML
+BY_STATUS = {"busy": "BUSY", "no-answer": "NO_ANSWER", "timeout": "NO_ANSWER", "cancel": "CANCELED"}
+FAR_END = {"caller": Direction.INBOUND, "callee": Direction.OUTBOUND, "call recipient": Direction.OUTBOUND}
+"""Who can hang up, and the direction of the calls of which that is the far end."""
 
 
 def parse(request: WebhookRequest) -> CallEvent:
     fields = {**request.query(), **request.form()}
-    kind = fields.get("Event", "")
+    kind, facts = fields.get("Event", ""), {"webhook": our_url(request)}
     if "DialStatus" in fields or "DialAction" in fields:
         return _dial(fields)
     if "RecordUrl" in fields or "RecordingID" in fields:
         return _recording(fields)
-    common, facts = _common(fields, kind), {"webhook": our_url(request)}
-    if "transfer_to" in fields and kind != "Hangup":
-        common = _common(fields, "transfer", fields["transfer_to"])
-        call = _call(fields, CallStatus.ANSWERED, facts=facts)
-        return events.InstructionsRequested(call=call, purpose=InstructionsFor.TRANSFER, **common)
+    common = _common(fields, kind)
     match kind:
+        case _ if kind != "Hangup" and "transfer_to" in fields:
+            common, call = _common(fields, "transfer", fields["transfer_to"]), _call(fields, ANSWERED, facts=facts)
+            return events.InstructionsRequested(call=call, purpose=InstructionsFor.TRANSFER, **common)
         case "StartApp" if fields["Direction"] == "outbound":
-            call = _call(fields, CallStatus.ANSWERED, facts=facts)
+            call = _call(fields, ANSWERED, facts=facts)
             return events.InstructionsRequested(call=call, purpose=InstructionsFor.ANSWERED, **common)
         case "StartApp":
-            vouched = {level: level for level in "ABC"}.get(fields.get("STIRAttestation", ""))
-            sent_on = number(fields.get("ForwardedFrom", "")) or None
-            about = {"verified": vouched, "forwarded_from": sent_on, "headers": headers_of(fields), **common}
-            return events.IncomingCall(call=_call(fields, CallStatus.RINGING, facts=facts), **about)
+            common["verified"] = {level: level for level in "ABC"}.get(fields.get("STIRAttestation", ""))
+            common |= {"forwarded_from": normal(fields.get("ForwardedFrom")), "headers": headers_of(fields)}
+            return events.IncomingCall(call=_call(fields, CallStatus.RINGING, facts=facts), **common)
         case "Ring":
             return events.CallProgress(call=_call(fields, CallStatus.RINGING), **common)
         case "Hangup":
-            call = _call(fields, CallStatus.ENDED, price=price(fields.get("TotalCost")))
-            reason = end_reason(fields, "HangupCauseCode HangupSource CallStatus", call.direction)
-            return events.CallProgress(call=call.model_copy(update={"reason": reason}), **common)
+            call = _ended(_call(fields, ENDED), fields, "HangupCauseCode HangupSource CallStatus TotalCost")
+            return events.CallProgress(call=call, **common)
         case "MachineDetection":
             heard = {"true": "machine", "false": "human"}.get(fields["Machine"].lower(), "unknown")
             return events.MachineDetected(answered_by=heard, **common)
@@ -67,26 +80,24 @@ def our_url(request: WebhookRequest) -> str:
 
 def _common(fields: Mapping[str, str], *happening: str) -> dict[str, Any]:
     """Plivo has no ids of events: a happening is named by its call and what happened."""
-    call_id = fields["CallUUID"]
-    event_id = ":".join((call_id, *happening))
-    return {"call_id": call_id, "reference": fields.get("ref", ""), "event_id": event_id, "raw": fields}
+    call_id, reference = fields["CallUUID"], fields.get("ref", "")
+    return {"call_id": call_id, "reference": reference, "event_id": ":".join((call_id, *happening)), "raw": fields}
 
 
 def _call(fields: Mapping[str, str], status: CallStatus, **more: Any) -> Call:
     """``SessionStart`` alone is in UTC: the other times are in the account's own zone, which they do not say."""
     more["carrier_status"] = fields.get("HangupCauseName") or fields.get("CallStatus")
     more |= {"reference": fields.get("ref", ""), "created_at": moment(fields.get("SessionStart"))}
-    return read_call(fields, "CallUUID Direction From To", status, **more)
+    return _read(fields, "CallUUID Direction From To", status, **more)
 
 
 def _dial(fields: Mapping[str, str]) -> CallEvent:
     """``DialStatus`` is the outcome, ``DialAction`` a step on the way."""
-    target, said = fields.get("DialBLegUUID", ""), fields.get("DialStatus") or fields.get("DialAction", "")
-    status = DIALS.get(said) if "DialStatus" in fields else {"answer": "answered"}.get(said)
+    target, said = fields.get("DialBLegUUID", ""), fields.get("DialStatus") or f"-{fields.get('DialAction')}"
     common = _common(fields, "dial", target, said)
-    if status is None:
-        return events.UnknownEvent(kind=fields.get("Event") or said, **common)
-    return events.TransferProgress(status=status, target_call_id=target or None, **common)
+    if said in DIALS:
+        return events.TransferProgress(status=DIALS[said], target_call_id=target or None, **common)
+    return events.UnknownEvent(kind=fields.get("Event") or said, **common)
 
 
 def _recording(fields: Mapping[str, str]) -> CallEvent:
@@ -95,3 +106,39 @@ def _recording(fields: Mapping[str, str]) -> CallEvent:
     status, duration = ("in_progress", None) if milliseconds is None else ("completed", milliseconds / 1000)
     about = _common({"CallUUID": "", **fields}, "recording", recording_id, status) | {"url": fields.get("RecordUrl")}
     return events.RecordingProgress(status=status, recording_id=recording_id, duration=duration, **about)
+
+
+def _read(raw: Mapping[str, Any], names: str, status: CallStatus, /, **more: Any) -> Call:
+    """``names`` of the fields for id, direction and the two numbers, which come with and without ``+``."""
+    id_, direction, *parties = (raw[name] for name in names.split())
+    seen = Direction.INBOUND if direction == "inbound" else Direction.OUTBOUND
+    from_, to = (normal(party) or str(party) for party in parties)
+    return Call(id=id_, provider="plivo", direction=seen, from_=from_, to=to, status=status, **more)
+
+
+def _ended(call: Call, raw: Mapping[str, Any], names: str) -> Call:
+    """With reason and price in US dollars, from the fields for code, source, status and cost. Spelling varies."""
+    code, source, status, cost = (raw.get(name) for name in names.split())
+    known, who, amount = integer(code) or 0, str(source).strip().lower(), decimal(cost)
+    reason = REASONS.get(known) or EndReason[BY_STATUS.get(str(status).lower(), "UNKNOWN")]
+    if known == NORMAL_HANGUP and (who == "carrier" or FAR_END.get(who) is call.direction):
+        reason = EndReason.USER_HANGUP
+    elif known == NORMAL_HANGUP and (who in FAR_END or who in ("api request", "answer xml")):
+        reason = EndReason.AGENT_HANGUP
+    price = None if amount is None else Price(amount=abs(amount), currency="USD")
+    return call.model_copy(update={"reason": reason, "price": price})
+
+
+def read_live(raw: Mapping[str, Any]) -> Call:
+    status = CallStatus.RINGING if raw["call_status"] == "ringing" else CallStatus.ANSWERED
+    more = {"carrier_status": raw["call_status"], "created_at": moment(raw.get("session_start")), "raw": raw}
+    return _read(raw, "call_uuid direction from to", status, **more)
+
+
+def read_ended(raw: Mapping[str, Any]) -> Call:
+    """Times of ended calls say their offset."""
+    times = {"created_at": "initiation_time", "answered_at": "answer_time", "ended_at": "end_time"}
+    more: dict[str, Any] = {ours: moment(raw.get(theirs)) for ours, theirs in times.items()} | {"raw": raw}
+    more["carrier_status"] = raw.get("hangup_cause_name")
+    call = _read(raw, "call_uuid call_direction from_number to_number", ENDED, **more)
+    return _ended(call, raw, "hangup_cause_code hangup_source call_state total_amount")
