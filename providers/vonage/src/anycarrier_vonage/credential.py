@@ -38,40 +38,37 @@ class VonageCredential(Credential):
     @classmethod
     def not_mixed_up(cls, value: SecretStr) -> SecretStr:
         if len(value.get_secret_value()) > 128 or UUID.fullmatch(value.get_secret_value()):
-            raise ValueError("vonage: this is not the application's id, nor its private key, but the account's")
+            raise ValueError("vonage: give the account's here, not the application's id or private key")
         return value
 
     @field_validator("application_id")
     @classmethod
-    def application_id_fits(cls, value: str) -> str:
+    def is_a_uuid(cls, value: str) -> str:
         if not UUID.fullmatch(value):
             raise ValueError("vonage application_id is the UUID of the application, not its name or the api_key")
         return value.lower()
 
     @field_validator("private_key", mode="before")
     @classmethod
-    def key_in_one_line(cls, value: object) -> object:
+    def in_one_line(cls, value: object) -> object:
         """Before the text is checked for characters that no key has: a PEM file has line ends, pasted ones ``\\n``."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if not isinstance(text, str) or not (pem := PEM.search(text)):
-            return value
-        if pem[1].startswith("ENCRYPTED"):
-            raise ValueError("vonage private_key is protected by a passphrase: give it without one")
-        return "".join(pem[2].replace("\\r", "").replace("\\n", "").split())
+        pem = PEM.search(text) if isinstance(text, str) else None
+        return "".join(pem[2].replace("\\r", "").replace("\\n", "").split()) if pem else value
 
     @field_validator("private_key")
     @classmethod
-    def key_is_rsa(cls, value: SecretStr) -> SecretStr:
+    def is_a_key(cls, value: SecretStr) -> SecretStr:
         load_key(value)
         return value
 
     @field_validator("region")
     @classmethod
-    def region_is_vonages(cls, value: str | None) -> str | None:
+    def is_a_host(cls, value: str | None) -> str | None:
         host = f"api-{value}.vonage.com" if re.fullmatch(r"[a-z]{2}-\d", value or "") else value
-        if host and not is_own_url(url := f"https://{host.removeprefix('https://').rstrip('/')}"):
+        if host and not is_own_url(host := f"https://{host.removeprefix('https://').rstrip('/')}"):
             raise ValueError("vonage region is a name like us-1, or a host of Vonage's like api-us-1.vonage.com")
-        return url if host else None
+        return host
 
     @property
     def account(self) -> str:
@@ -85,7 +82,7 @@ def load_key(secret: SecretStr) -> RSAPrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, RSAPrivateKey):
-        raise ValueError("vonage private_key is not a whole RSA key: paste all of the application's file private.key")
+        raise ValueError("vonage private_key is no whole RSA key without a passphrase: paste all of private.key")
     return key
 
 
@@ -93,7 +90,8 @@ def is_own_url(url: str) -> bool:
     """True for https on a host of Vonage's: nobody else may be shown a token of ours."""
     try:
         parts = urlsplit(url)
-        strange = parts.port not in (None, 443) or "@" in parts.netloc
+        port = parts.port
     except ValueError:
         return False
-    return parts.scheme == "https" and not strange and bool(OWN_HOST.fullmatch(parts.hostname or ""))
+    own = bool(OWN_HOST.fullmatch(parts.hostname or ""))
+    return own and parts.scheme == "https" and port in (None, 443) and "@" not in parts.netloc

@@ -17,6 +17,7 @@ RATES = (8000, 16000, 24000)
 FORMATS = {rate // 50 * 2: AudioFormat("PCM16", rate) for rate in RATES}
 """By bytes in a message of 20 ms, which tell a stream's rate when its first message is audio already."""
 
+NOT_STARTED = "the vonage stream has not started"
 CUSTOM = "custom-"
 """Before the names of our own values among the socket's headers, which Vonage mixes with names of its own."""
 
@@ -66,7 +67,7 @@ class VonageSerializer(MediaSerializer):
     def encode_audio(self, payload: bytes) -> list[bytes | str]:
         size = self.size
         if not size:
-            raise StreamNotOpen("the vonage stream has not started")
+            raise StreamNotOpen(NOT_STARTED)
         if self.tail:
             payload, self.tail = self.tail + payload, b""
         if len(payload) == size:
@@ -77,20 +78,19 @@ class VonageSerializer(MediaSerializer):
 
     def encode_mark(self, name: str) -> list[bytes | str]:
         """The tail stays behind: filled up at every mark, it would tear holes into speech that goes on."""
-        return [self.command({"action": "notify", "payload": {"mark": name}})]
+        if not self.size:
+            raise StreamNotOpen(NOT_STARTED)
+        return [msgspec.json.encode({"action": "notify", "payload": {"mark": name}}).decode()]
 
     def encode_clear(self) -> list[bytes | str]:
+        if not self.size:
+            raise StreamNotOpen(NOT_STARTED)
         self.tail = b""
-        return [self.command({"action": "clear"})]
+        return ['{"action":"clear"}']
 
     def flush(self) -> list[bytes | str]:
         tail, self.tail = self.tail, b""
         return [tail.ljust(self.size, b"\0")] if tail else []
-
-    def command(self, message: dict[str, Any]) -> str:
-        if not self.size:
-            raise StreamNotOpen("the vonage stream has not started")
-        return msgspec.json.encode(message).decode()
 
 
 def format_of(content_type: str) -> AudioFormat:

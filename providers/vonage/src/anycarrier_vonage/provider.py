@@ -13,7 +13,6 @@ from anycarrier.events import CallEvent, IncomingCall
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, country_of
 from anycarrier.provider import Provider
 from anycarrier.refusals import Meaning
-from anycarrier.rest import given
 from anycarrier.sip import is_sip
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_vonage import commands, numbers, wire
@@ -126,11 +125,7 @@ class VonageProvider(Provider):
         url, operation = recording_id, "fetch_recording"
         if not wire.trusted(url, self.credential.base_url):
             url = f"{self.home}/v1/files/{self.path_id(operation, recording_id)}"
-        response = await self.send("GET", url, operation=operation, root=url.partition("/v1/")[0])
-        if response.status_code != 200:
-            self.read(response, operation)
-            raise self.unreadable(operation, "no file came", status=response.status_code)
-        return response.content
+        return self.file(await self.send("GET", url, operation=operation, root=url.partition("/v1/")[0]), operation)
 
     # --- numbers --------------------------------------------------------------------------------------------------
 
@@ -206,7 +201,7 @@ class VonageProvider(Provider):
     async def held(self, operation: str, number: str | None) -> list[dict[str, Any]]:
         """Vonage's rows of the account's numbers, or of one: it matches by pattern."""
         digits, after = commands.digits(number or ""), numbers.pages(float("inf"))
-        first = given({"pattern": digits}) | {"size": numbers.PAGE, "index": 1}
+        first = ({"pattern": digits, "search_pattern": 0} if digits else {}) | {"size": numbers.PAGE, "index": 1}
         rows = await self.listed(
             "/account/numbers", "numbers", operation=operation, params=first, after=after, **self.account
         )

@@ -116,7 +116,8 @@ class AccountApi:
     async def applications(self, request: Request, account: Account, log: RestRequest) -> Response:
         found = [one.shown() for one in account.applications.values()]
         counts = {"page_size": 10, "page": 1, "total_items": len(found), "total_pages": 1}
-        return JSONResponse({**counts, "_embedded": {"applications": found}})
+        links = {"_links": {"self": {"href": "/v2/applications?page_size=10&page=1"}}}
+        return JSONResponse({**counts, **links, "_embedded": {"applications": found}})
 
     async def application(self, request: Request, account: Account, log: RestRequest) -> Response:
         return JSONResponse(self.mine(request, account).shown())

@@ -301,7 +301,7 @@ class Leg:
                 await self.socket.run()
             else:
                 await self.bridge(action, endpoint)
-            if self.over.is_set() or self.took_over is not asyncio.current_task() is not None:
+            if self.over.is_set() or self.took_over not in (None, asyncio.current_task()):
                 return
         self.instructions_over()
 

@@ -40,6 +40,7 @@ class SocketLeg:
         self.out: asyncio.Queue[bytes | str | None] = asyncio.Queue()
         self.pending = b""
         self.ours_closed = True
+        self.lost = False
 
     def tell(self, status: str, **more: Any) -> None:
         said = {
@@ -82,7 +83,9 @@ class SocketLeg:
             for helper in helpers:
                 helper.cancel()
             self.leg.far_end.stream_closed()
-            self.tell("disconnected" if self.ours_closed else "completed")
+        if self.lost:
+            await self.leg.over.wait()
+        self.tell("disconnected" if self.ours_closed and not self.lost else "completed")
 
     def say(self, frame: Mapping[str, Any]) -> None:
         self.out.put_nowait(json.dumps(frame, separators=(",", ":")))
@@ -110,7 +113,9 @@ class SocketLeg:
             await socket.close()
 
     async def drop(self, socket: ClientConnection) -> None:
+        """The network in between is lost, which this side does not notice: the call goes on in silence."""
         await asyncio.sleep(DROPS_AFTER)
+        self.lost = True
         socket.transport.abort()
 
     def take(self, socket: ClientConnection, message: bytes | str) -> None:
