@@ -31,6 +31,7 @@ from anycarrier.errors import (
 )
 from anycarrier.markup import read_xml
 from anycarrier.numbers import NumberRequirement
+from anycarrier.oauth import ClientCredentials
 from anycarrier.parsing import READ_FAILURES, explain
 from anycarrier.redaction import redact
 from anycarrier.refusals import Meaning, of_status, read_refusal
@@ -86,6 +87,8 @@ class RestApi:
     def __init__(self, credential: Credential, http: httpx.AsyncClient | None = None) -> None:
         """``http`` is the shared client; without one, a client of its own is made on first use."""
         self.credential = credential
+        self.tokens: ClientCredentials | None = None
+        """Set it where the API takes a bearer token of OAuth2's: then requests have one."""
         self._http = http
 
     # --- who asks -------------------------------------------------------------------------------------------------
@@ -95,8 +98,8 @@ class RestApi:
         return None
 
     def headers(self) -> Mapping[str, str]:
-        """Headers :meth:`request` sends along, e.g. a bearer token. Default: none."""
-        return {}
+        """Headers :meth:`request` sends along. Default: the token of :attr:`tokens`."""
+        return self.tokens.headers if self.tokens is not None else {}
 
     async def log_in(self, operation: str) -> None:
         """Have ready what :meth:`headers` sends, where that is a token which is fetched first. :meth:`request` awaits
@@ -104,8 +107,10 @@ class RestApi:
         token until shortly before it expires, and let one task at a time fetch it.
 
         What fails here is an error of ``operation``. Where nothing came back, nothing of ``operation`` itself was sent:
-        raise ``ProviderUnavailable(..., sent=False)``. Default: nothing.
+        raise ``ProviderUnavailable(..., sent=False)``. Default: what :attr:`tokens` needs.
         """
+        if self.tokens is not None:
+            await self.tokens.have(operation)
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -287,6 +292,8 @@ class RestApi:
     def read(self, response: httpx.Response, operation: str) -> Any:
         """The JSON (or XML, where :attr:`reads_xml`) of a carrier's answer, or the typed error it stands for."""
         body, readable = _decoded(response)
+        if response.status_code == 401 and self.tokens is not None:
+            self.tokens.forget()
         if response.status_code >= 400:
             code, text = self.error_detail(body) if body is not None else (None, response.text[:400])
             raise self.error(operation, response.status_code, code=code, message=text, headers=response.headers)
@@ -331,7 +338,8 @@ class RestApi:
         next_step: str | None = None,
     ) -> ProviderError:
         """The typed error for a carrier's answer; overrides that know more give ``kind`` and ``next_step``."""
-        message = redact(message, self.credential.secrets())
+        token = (self.tokens.token,) if self.tokens is not None and self.tokens.token else ()
+        message = redact(message, (*self.credential.secrets(), *token))
         lacking = self.requirement_codes.get(code or "")
         meant = Meaning(kind) if kind else self.meaning(status, code, message)
         kind = meant.error or (RequirementsMissing if lacking else of_status(status))

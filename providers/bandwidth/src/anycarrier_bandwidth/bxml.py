@@ -19,14 +19,12 @@ STREAM = "anycarrier"
 MOST_PARAMETERS, LONGEST_NAME, LONGEST_VALUE = 12, 256, 2048
 HOLD = element("StopStream", {"name": STREAM, "wait": True})
 HANG_UP = element("Hangup")
-RING_ON = element("Ring", {"answerCall": False, "duration": 120})
-"""Neither answer nor decline, for longer than any caller waits."""
+RING_ON = element("Ring", {"answerCall": False, "duration": 120})  # longer than any caller waits
 
 Login = Mapping[str, str]
 
 
 def response(*verbs: Markup) -> str:
-    """A document."""
     return document(element("Response", {}, *verbs))
 
 
@@ -41,10 +39,7 @@ def called(attribute: str, url: str, login: Login) -> dict[str, str]:
 
 
 def connect(stream: StreamTarget, url: str, login: Login, *, digits: str, record: bool) -> list[Markup]:
-    """Take the call and connect its audio to ``stream`` both ways; keys and news of the stream go to ``url``.
-
-    The ticket travels as the password of the WebSocket's login.
-    """
+    """Take the call and connect its audio both ways, the ticket as the WebSocket's password; news go to ``url``."""
     attributes = {
         "destination": stream.url, "destinationUsername": STREAM, "destinationPassword": stream.ticket, "name": STREAM,
         "mode": "bidirectional", "tracks": "inbound", **called("streamEventUrl", url, login),
@@ -57,7 +52,7 @@ def connect(stream: StreamTarget, url: str, login: Login, *, digits: str, record
 
 
 def start_recording(url: str, login: Login) -> Markup:
-    """Record both sides as WAV, each on a channel of its own."""
+    """Both sides as WAV, each on a channel of its own."""
     return element("StartRecording", {"multiChannel": True, **called("recordingAvailableUrl", url, login)})
 
 
@@ -71,9 +66,8 @@ def transfer(to: str, caller_id: str | None, url: str, login: Login) -> str:
 
 def stream_problem(stream: StreamTarget) -> str:
     """What Bandwidth cannot do about ``stream``; "" when it can do all of it."""
-    if len(stream.custom) > MOST_PARAMETERS:
-        return f"at most {MOST_PARAMETERS} custom values"
-    if any(len(name) > LONGEST_NAME or len(value) > LONGEST_VALUE for name, value in stream.custom.items()):
-        return f"custom values have names of {LONGEST_NAME} and values of {LONGEST_VALUE} characters at most"
+    long = any(len(name) > LONGEST_NAME or len(value) > LONGEST_VALUE for name, value in stream.custom.items())
+    if long or len(stream.custom) > MOST_PARAMETERS:
+        return f"{MOST_PARAMETERS} custom values at most: names of {LONGEST_NAME}, values of {LONGEST_VALUE} characters"
     fits = all(fits_xml(name + value) for name, value in stream.custom.items())
     return "" if fits else "custom values with control characters do not fit into XML"

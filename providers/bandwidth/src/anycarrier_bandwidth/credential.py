@@ -10,24 +10,20 @@ from pydantic import SecretStr, ValidationInfo, field_validator
 
 from anycarrier.credentials import Credential, trimmed
 
-SHORTEST_PASSWORD = 16
 SHAPES = {
-    "account_id": (r"[0-9]+", "the account's number, digits only"),
-    "client_id": (r"[^:\s]+", "the id of an API credential, without a colon or a space"),
-    "application_id": (r"[0-9A-Za-z-]+", "the id of a voice application, like 04e88489-df02-4e34-a0ee-27a91849555f"),
-    "callback_user": (r"[^:]+", "a user name without a colon"),
-    "site_id": (r"[0-9]+", "the number of a sub-account, digits only"),
-    "peer_id": (r"[0-9]+", "the number of a location, digits only"),
-    "vcp_id": (r"[0-9A-Za-z-]+", "the id of a voice configuration package"),
+    **dict.fromkeys(("account_id", "site_id", "peer_id"), (r"[0-9]+", "digits only")),
+    **dict.fromkeys(("application_id", "vcp_id"), (r"[0-9A-Za-z-]+", "an id of letters, digits and hyphens")),
+    **dict.fromkeys(("client_id", "callback_user"), (r"[^:]+", "text without a colon")),
+    "callback_password": (r".{16,}", "a random text of 16 characters or more"),
 }
 
 
 class BandwidthCredential(Credential):
     """An account's API credential, one voice application, and what its callbacks log in to us with.
 
-    Bandwidth signs nothing: ``callback_password``, 16 characters or more of your making, is all that proves a webhook.
-    Buying numbers needs ``site_id``. ``vcp_id`` (universal platform), or ``peer_id`` with ``site_id`` (older accounts),
-    is what numbers are put into.
+    Bandwidth signs nothing: ``callback_password``, of your own making, is all that proves a webhook. Buying numbers
+    needs ``site_id``, a sub-account. Numbers are put into ``vcp_id``, a voice configuration package (universal
+    platform), or into ``peer_id``, a location of that sub-account (older accounts).
     """
 
     provider: str = "bandwidth"
@@ -44,24 +40,18 @@ class BandwidthCredential(Credential):
 
     @field_validator(*SHAPES)
     @classmethod
-    def _has_its_shape(cls, text: str | None, info: ValidationInfo) -> str | None:
+    def _has_its_shape(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
         shape, meant = SHAPES[str(info.field_name)]
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text is not None and not re.fullmatch(shape, text):
             raise ValueError(f"{cls.label(str(info.field_name))} is {meant}")
-        return text
-
-    @field_validator("callback_password")
-    @classmethod
-    def _is_no_guess(cls, password: SecretStr) -> SecretStr:
-        if len(password.get_secret_value()) < SHORTEST_PASSWORD:
-            raise ValueError(f"{cls.label('callback_password')} has fewer than {SHORTEST_PASSWORD} characters")
-        return password
+        return value
 
     @classmethod
     def from_api_key(cls, api_key: str, metadata: Mapping[str, Any] | None = None) -> Self:
         """From a client secret plus named details, or from ``"client_id:client_secret"``."""
-        user, colon, secret = trimmed(api_key).partition(":")
-        login = {"client_id": user, "client_secret": secret} if colon else {"client_secret": user}
+        first, colon, second = trimmed(api_key).partition(":")
+        login = {"client_id": first, "client_secret": second} if colon else {"client_secret": first}
         return cls.model_validate({**(metadata or {}), **login})
 
     @property

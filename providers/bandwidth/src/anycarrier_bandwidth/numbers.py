@@ -12,30 +12,39 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from anycarrier import errors
-from anycarrier.numbers import (
-    AvailableNumber,
-    NumberFeature,
-    NumberQuery,
-    NumberType,
-    OwnedNumber,
-    PendingOrder,
-    SyncResult,
-    e164,
-    normal,
-)
+from anycarrier import errors, numbers
+from anycarrier.markup import Markup, document, element, texts
+from anycarrier.numbers import NumberFeature, NumberType, OwnedNumber, PendingOrder, SyncResult
+from anycarrier.provider import Provider
 from anycarrier.rest import given
-from anycarrier_bandwidth.api import API, GONE, BandwidthApi, text, tree
+from anycarrier_bandwidth.credential import BandwidthCredential
 
+API = "https://api.bandwidth.com"
+XML = {"accept": "application/xml", "content-type": "application/xml"}
 MOST_RESULTS, PAGE = 5000, 1000
+GONE = ("5005", "5018", "5071")
+"""Codes of a number that is not for sale any more."""
+
 UNFINISHED = ("RECEIVED", "PROCESSING", "BACKORDERED", "")
 """An order's words for "not yet"; COMPLETE is the one good end."""
 
 SERVICES = {"inboundActivated": "INBOUND", "outboundNationalActivated": "OUTBOUND_NATIONAL"}
 """What a number of ours is to do: Bandwidth's flag of it -> the service's name."""
 
+PACKAGE = "voiceConfigurationPackageId"
 Step = tuple[list[str], Callable[[], Awaitable[Any]]]
 """Settings that differ, and what writes them."""
+
+
+def tree(name: str, fields: Mapping[str, Any]) -> Markup:
+    """An element of elements: text, or fields of their own, by name."""
+    parts = (tree(key, each) if isinstance(each, Mapping) else element(key, {}, each) for key, each in fields.items())
+    return element(name, {}, *parts)
+
+
+def text(root: Element, *names: str) -> str:
+    """The first text in an element of one of these names; "" when there is none."""
+    return next(texts(root, *names), "")
 
 
 def national(number: str) -> str:
@@ -45,7 +54,7 @@ def national(number: str) -> str:
 
 def international(number: str) -> str:
     """E.164 of ten digits, or of what is E.164 already; ``ValueError`` for anything else."""
-    return e164(normal(f"1{number}" if len(number) == 10 else number) or "")
+    return numbers.e164(numbers.normal(f"1{number}" if len(number) == 10 else number) or "")
 
 
 def listing(kind: str, number: str) -> dict[str, Any]:
@@ -53,10 +62,25 @@ def listing(kind: str, number: str) -> dict[str, Any]:
     return {kind: {"TelephoneNumberList": {"TelephoneNumber": national(number)}}}
 
 
-class BandwidthNumbers(BandwidthApi):
+class BandwidthNumbers(Provider):
     """The numbers of one account."""
 
-    async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
+    credential: BandwidthCredential
+    reads_xml = True
+
+    def at(self, rest: str, version: str = "/api/v2") -> str:
+        """A path of the account."""
+        return f"{version}/accounts/{self.credential.account_id}/{rest}"
+
+    async def xml(self, operation: str, method: str, path: str, sent: Markup | None = None, **request: Any) -> Element:
+        """A request in XML, and the root of its answer; an empty answer is an empty element."""
+        body = document(sent) if sent is not None else None
+        root = await self.request(method, path, operation=operation, content=body, headers=XML, root=API, **request)
+        if not isinstance(root, Element | None):
+            raise self.unreadable(operation, "the answer is no XML")
+        return Element("Nothing") if root is None else root
+
+    async def search_numbers(self, query: numbers.NumberQuery) -> list[numbers.AvailableNumber]:
         """There are no pages to turn, only a number of results to ask for. ``LCA=false``: no neighbouring areas."""
         area, contains, toll_free = query.area_code, query.contains, query.type is NumberType.TOLL_FREE
         if contains and not area and re.fullmatch("[0-9]{10}", contains):
@@ -76,14 +100,13 @@ class BandwidthNumbers(BandwidthApi):
         local = {"areaCode": area, "state": query.region, "city": query.locality, "localVanity": contains}
         free = {"tollFreeVanity": contains, "tollFreeWildCardPattern": None if contains else area or "8**"}
         wanted = {"quantity": query.limit * query.page, "LCA": "false", **given(free if toll_free else local)}
+        same = {"provider": self.name} | query.model_dump(exclude={"area_code", "contains", "limit", "page", "extra"})
 
-        def offers(body: Any) -> list[AvailableNumber]:
-            xml = isinstance(body, Element)
-            found = [each.text or "" for each in body.iter("TelephoneNumber")] if xml else body["phoneNumbers"]
-            told: dict[str, Any] = {"provider": self.name, **query.model_dump(include={"country", "type", "features"})}
-            told |= {"region": query.region, "locality": query.locality}
+        def offers(body: Any) -> list[numbers.AvailableNumber]:
+            found = [*texts(body, "TelephoneNumber")] if isinstance(body, Element) else body["phoneNumbers"]
             page = found[query.limit * (query.page - 1) : query.limit * query.page]
-            return [AvailableNumber(number=international(each), raw={"phoneNumber": each}, **told) for each in page]
+            offered = numbers.AvailableNumber
+            return [offered(number=international(each), raw={"phoneNumber": each}, **same) for each in page]
 
         return await self.ask(
             offers, "GET", self.at("availableNumbers"), operation="search_numbers", params={**wanted, **query.extra},
@@ -92,28 +115,23 @@ class BandwidthNumbers(BandwidthApi):
 
     async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
         """Those in service."""
-        asked = given({"accountId": self.credential.account_id, "status": "Inservice", "size": PAGE})
+        asked: dict[str, Any] = {"accountId": self.credential.account_id, "status": "Inservice", "size": PAGE}
         asked |= {"fullNumber": national(number)} if number is not None else {}
 
-        async def page_of(page: int) -> Element:
-            return await self.xml("list_numbers", "GET", "/api/v2/tns", params={**asked, "page": page})
-
-        def rows(root: Element) -> list[Element]:
-            return [row for row in root.iter("TelephoneNumber") if row.find("FullNumber") is not None]
+        async def page_of(page: int) -> list[OwnedNumber]:
+            root = await self.xml("list_numbers", "GET", "/api/v2/tns", params={**asked, "page": page})
+            rows = [{each.tag: (each.text or "").strip() for each in row} for row in root.iter("TelephoneNumber")]
+            known: dict[str, Any] = {"provider": self.name, "features": frozenset({NumberFeature.VOICE})}
+            try:
+                return [OwnedNumber(number=international(row["FullNumber"]), id=row["FullNumber"], raw=row,
+                                    status=row.get("Status", ""), **known) for row in rows]  # fmt: skip
+            except (ValueError, KeyError):
+                raise self.unreadable("list_numbers", "a number that is none") from None
 
         pages = await self.pages(
-            page_of, 1, lambda root, page: page + 1 if len(rows(root)) == PAGE else None, operation="list_numbers"
+            page_of, 1, lambda rows, page: page + 1 if len(rows) == PAGE else None, operation="list_numbers"
         )
-        found = [{each.tag: (each.text or "").strip() for each in row} for root in pages for row in rows(root)]
-        try:
-            held = [
-                OwnedNumber(number=international(row["FullNumber"]), provider=self.name, id=row["FullNumber"],
-                            status=row.get("Status", ""), features=frozenset({NumberFeature.VOICE}), raw=row)
-                for row in found
-            ]  # fmt: skip
-        except ValueError:
-            raise self.unreadable("list_numbers", "a number that is none") from None
-        return [each for each in held if number in (None, each.number)]
+        return [each for rows in pages for each in rows if number in (None, each.number)]
 
     async def buy_number(
         self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None
@@ -121,16 +139,14 @@ class BandwidthNumbers(BandwidthApi):
         """``extra`` are further elements of the order, such as ``CustomerOrderId``."""
         if not self.credential.site_id:
             raise errors.ConfigurationError("bandwidth site_id is missing: the sub-account that numbers are bought for")
-        parts = {"SiteId": self.credential.site_id, **listing("ExistingTelephoneNumberOrderType", e164(number))}
+        parts = {"SiteId": self.credential.site_id, **listing("ExistingTelephoneNumberOrderType", numbers.e164(number))}
         order = tree("Order", {**parts, **{name: str(value) for name, value in (extra or {}).items()}})
         root = await self.xml("buy_number", "POST", self.at("orders"), order)
-        pending = PendingOrder(id=text(root, "id"), number=number, provider=self.name, raw=_told(root))
-        return await self.wait_for_order(pending, timeout)
+        return await self.wait_for_order(self._pending(text(root, "id"), number, root), timeout)
 
     async def fetch_order(self, order_id: str) -> OwnedNumber | PendingOrder:
         """Fulfilled once the number is in service, which is a little after the order is complete."""
-        path = self.at(f"orders/{self.path_id('fetch_order', order_id)}")
-        root = await self.xml("fetch_order", "GET", path)
+        root = await self.xml("fetch_order", "GET", self.at(f"orders/{self.path_id('fetch_order', order_id)}"))
         status = text(root, "OrderStatus")
         try:
             number = international(text(root, "TelephoneNumber", "FullNumber"))
@@ -139,7 +155,7 @@ class BandwidthNumbers(BandwidthApi):
         if status == "COMPLETE" and (held := await self.list_numbers(number)):
             return held[0]
         self._check_order("fetch_order", status, root)
-        return PendingOrder(id=order_id, number=number, provider=self.name, raw=_told(root))
+        return self._pending(order_id, number, root)
 
     async def release_number(self, number: str) -> None:
         """Returns once Bandwidth has disconnected it, or when its order takes longer than :attr:`timeout`."""
@@ -166,25 +182,18 @@ class BandwidthNumbers(BandwidthApi):
 
     async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
         """Deactivates the number's inbound calls. The application stays as it is: other numbers may use it."""
+        operation = "unconfigure_number"
         if not await self.list_numbers(number):
-            return SyncResult.failed(str(self.not_held("unconfigure_number", number)), webhook_url)
-        held = await self.xml("unconfigure_number", "GET", self.at(f"applications/{self.credential.application_id}"))
+            return SyncResult.failed(str(self.not_held(operation, number)), webhook_url)
+        held = await self.xml(operation, "GET", self.at(f"applications/{self.credential.application_id}"))
         ours = text(held, "CallInitiatedCallbackUrl") == webhook_url
         if ours and not self.credential.vcp_id:
-            why = "a location sends all its numbers to one application: move the number in the Bandwidth App"
-            return SyncResult.failed(why, webhook_url)
-        settings = await self._settings("unconfigure_number", number) if ours else {}
-        package, active = settings.get("voiceConfigurationPackageId"), settings.get("inboundActivated")
-        if package != self.credential.vcp_id or not active:
+            return SyncResult.failed("a location leads all its numbers here: move it in Bandwidth's App", webhook_url)
+        settings = await self._settings(operation, number) if ours else {}
+        if settings.get(PACKAGE) != self.credential.vcp_id or not settings.get("inboundActivated"):
             return SyncResult.of((), webhook_url)
-        await self._activate("unconfigure_number", number, "DEACTIVATE", ["INBOUND"])
+        await self._activate(operation, number, "DEACTIVATE", ["INBOUND"])
         return SyncResult.of(["INBOUND"], webhook_url)
-
-    async def check_credential(self) -> str:
-        """The account id, once a new login was accepted and the application is there."""
-        await self.fetch_token("check_credential")
-        await self.xml("check_credential", "GET", self.at(f"applications/{self.credential.application_id}"))
-        return self.credential.account_id
 
     # --- what sends a number's calls to us --------------------------------------------------------------------------
 
@@ -198,38 +207,34 @@ class BandwidthNumbers(BandwidthApi):
         return differ, lambda: self.xml("configure_number", "PATCH", path, tree("Application", written))
 
     async def _package(self, number: str) -> list[Step]:
-        settings = await self._settings("configure_number", number)
-        path = f"voiceConfigurationPackages/{self.credential.vcp_id}/phoneNumbers/bulk"
-        key, added = "voiceConfigurationPackageId", {"action": "ADD", "phoneNumbers": [number]}
+        settings, operation = await self._settings("configure_number", number), "configure_number"
+        path = self.at(f"voiceConfigurationPackages/{self.credential.vcp_id}/phoneNumbers/bulk", "/v2")
+        added, elsewhere = {"action": "ADD", "phoneNumbers": [number]}, settings.get(PACKAGE) != self.credential.vcp_id
         lacking = [name for flag, name in SERVICES.items() if not settings.get(flag)]
         return [
-            ([key] if settings.get(key) != self.credential.vcp_id else [],
-             lambda: self.request("POST", self._universal(path), operation="configure_number", json=added, root=API)),
-            (lacking, lambda: self._activate("configure_number", number, "ACTIVATE", lacking)),
+            ([PACKAGE] if elsewhere else [],
+             lambda: self.request("POST", path, operation=operation, json=added, root=API)),
+            (lacking, lambda: self._activate(operation, number, "ACTIVATE", lacking)),
         ]  # fmt: skip
 
     async def _location(self, number: str, site: str, peer: str) -> list[Step]:
         operation, place = "configure_number", self.at(f"sites/{site}/sippeers/{peer}")
         leads, settings = self.credential.application_id, f"{place}/products/origination/settings"
-        there = await self.xml(operation, "GET", settings)
+        there = text(await self.xml(operation, "GET", settings), "HttpVoiceV2AppId") == leads
         details = await self.xml(operation, "GET", f"/api/v2/tns/{national(number)}/tndetails")
         http = {"VoiceProtocol": "HTTP", "HttpSettings": {"HttpVoiceV2AppId": leads}}
-        chosen = tree("SipPeerOriginationSettings", http)
-        moved = tree("SipPeerTelephoneNumbers", {"FullNumber": national(number)})
+        chosen, moved = tree("SipPeerOriginationSettings", http), {"FullNumber": national(number)}
+        move = tree("SipPeerTelephoneNumbers", moved)
         return [
-            (["HttpVoiceV2AppId"] if text(there, "HttpVoiceV2AppId") != leads else [],
-             lambda: self.xml(operation, "PUT", settings, chosen)),
-            (["PeerId"] if text(details, "PeerId") != peer else [],
-             lambda: self.xml(operation, "POST", f"{place}/movetns", moved)),
+            ([] if there else ["HttpVoiceV2AppId"], lambda: self.xml(operation, "PUT", settings, chosen)),
+            ([] if text(details, "PeerId") == peer else ["PeerId"],
+             lambda: self.xml(operation, "POST", f"{place}/movetns", move)),
         ]  # fmt: skip
-
-    def _universal(self, rest: str) -> str:
-        return f"/v2/accounts/{self.credential.account_id}/{rest}"
 
     async def _settings(self, operation: str, number: str) -> Mapping[str, Any]:
         """The number's voice settings, by Bandwidth's names; empty when it has none yet."""
         rows = await self.listed(
-            self._universal("phoneNumbers/voice"), "data", operation=operation, params={"limit": 1000}, root=API,
+            self.at("phoneNumbers/voice", "/v2"), "data", operation=operation, params={"limit": 1000}, root=API,
             after=lambda body, asked: (
                 {**asked, "afterCursor": then} if (then := (body.get("page") or {}).get("afterCursor")) else None
             ),
@@ -238,13 +243,17 @@ class BandwidthNumbers(BandwidthApi):
 
     async def _activate(self, operation: str, number: str, action: str, services: list[str]) -> None:
         order = {"action": action, "phoneNumbers": [number], "services": {"voice": services}}
-        path = self.at("serviceActivation")
         order_id = await self.ask(
-            lambda body: str(body["data"]["orderId"]), "POST", path, operation=operation, json=order, root=API
-        )
+            lambda body: str(body["data"]["orderId"]), "POST", self.at("serviceActivation"), operation=operation,
+            json=order, root=API,
+        )  # fmt: skip
         await self._done(operation, f"serviceActivation/{order_id}")
 
     # --- orders -----------------------------------------------------------------------------------------------------
+
+    def _pending(self, order_id: str, number: str, root: Element) -> PendingOrder:
+        told = {each.tag: each.text for each in root.iter() if each.text and each.text.strip()}
+        return PendingOrder(id=order_id, number=number, provider=self.name, raw=told)
 
     async def _done(self, operation: str, path: str) -> None:
         """Wait for an order of no number: :attr:`timeout` seconds, after which it goes on without us."""
@@ -264,7 +273,3 @@ class BandwidthNumbers(BandwidthApi):
             code, words = self.error_detail(body)
             kind = errors.NumberUnavailable if code in GONE else errors.RequestRejected
             raise self.error(operation, None, code=code, message=f"the order is {status}: {words}", kind=kind)
-
-
-def _told(root: Element) -> dict[str, str]:
-    return {each.tag: each.text for each in root.iter() if each.text and each.text.strip()}

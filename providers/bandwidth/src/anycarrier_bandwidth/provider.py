@@ -12,20 +12,23 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
+
+from anycarrier import errors
 from anycarrier.audio import PCMU_8K
 from anycarrier.calls import Call, DialRequest, EndReason, MachineDetection, StreamTarget
-from anycarrier.errors import MalformedMessage, SignatureInvalid
 from anycarrier.events import CallEvent, IncomingCall, InstructionsFor, InstructionsRequested
 from anycarrier.markup import Markup, element
+from anycarrier.oauth import ClientCredentials
 from anycarrier.provider import TicketPlace
+from anycarrier.refusals import Meaning
 from anycarrier.rest import given
 from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest, require_login
 from anycarrier_bandwidth import bxml, wire
-from anycarrier_bandwidth.api import XML
 from anycarrier_bandwidth.credential import BandwidthCredential
 from anycarrier_bandwidth.frames import BandwidthSerializer
-from anycarrier_bandwidth.numbers import BandwidthNumbers
+from anycarrier_bandwidth.numbers import API, GONE, XML, BandwidthNumbers
 
 
 class BandwidthProvider(BandwidthNumbers):
@@ -41,18 +44,39 @@ class BandwidthProvider(BandwidthNumbers):
     dials_sip = True
     limits_calls = False
     signs_webhooks = False
+    base_url = "https://voice.bandwidth.com"
+    error_types = {
+        **dict.fromkeys(GONE, errors.NumberUnavailable),
+        **dict.fromkeys(("5012", "5051"), errors.PermissionDenied),
+        "12512": errors.NumberRejected,
+    }
+    error_words = (
+        (r"^400 .*\bInvalid (to|from)\b", errors.NumberRejected),
+        (r"^409 .*\bHTTP voice feature", Meaning(errors.PermissionDenied, "Ask Bandwidth to enable HTTP voice.")),
+    )
+
+    def __init__(self, credential: BandwidthCredential, http: httpx.AsyncClient | None = None) -> None:
+        super().__init__(credential, http)
+        login = credential.client_id, credential.client_secret.get_secret_value()
+        self.tokens = self._tokens = ClientCredentials(self, "/api/v1/oauth2/token", login, root=API)
+
+    async def check_credential(self) -> str:
+        """The account id, once a new login was accepted and the application is there."""
+        await self._tokens.fetch("check_credential")
+        await self.xml("check_credential", "GET", self.at(f"applications/{self.credential.application_id}"))
+        return self.credential.account_id
 
     def verify(self, request: WebhookRequest) -> None:
         """The login, and that the message is about our account and application: one login may serve several."""
         require_login(request, *self.credential.callback_login.values())
         try:
             told = wire.fields_of(request)
-        except MalformedMessage:
+        except errors.MalformedMessage:
             return  # parse_webhook says so
         known = {"accountId": self.credential.account_id, "applicationId": self.credential.application_id}
         for name, ours in known.items():
             if not hmac.compare_digest(str(told.get(name, ours)).encode("utf-8", "replace"), ours.encode()):
-                raise SignatureInvalid(f"the webhook is of another {name} than the credential's")
+                raise errors.SignatureInvalid(f"the webhook is of another {name} than the credential's")
 
     def parse_webhook(self, request: WebhookRequest) -> CallEvent:
         return wire.parse(request)

@@ -7,7 +7,7 @@ back in the query of our own URLs: our reference, keys to press on answer, wheth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -27,23 +27,15 @@ DIGITS, RECORD, GREETED = "digits", "record", "greeted"
 ASKS = frozenset({"initiate", "answer", "redirect", "gather", "transferAnswer", "transferComplete"})
 """Events whose reply must be BXML."""
 
-STATES = {
-    "queued": CallStatus.QUEUED,
-    "initiated": CallStatus.INITIATED,
-    "answered": CallStatus.ANSWERED,
-    "disconnected": CallStatus.ENDED,
-}
+STATUSES = {"initiate": CallStatus.RINGING, "answer": CallStatus.ANSWERED, "disconnect": CallStatus.ENDED}
+STATES = {"queued": CallStatus.QUEUED, "answered": CallStatus.ANSWERED, "disconnected": CallStatus.ENDED}
 REASONS = {
     "hangup": EndReason.USER_HANGUP,  # who hung up is not told, and the exchange knows when it was us
-    "busy": EndReason.BUSY,
-    "timeout": EndReason.NO_ANSWER,
-    "cancel": EndReason.CANCELED,
-    "rejected": EndReason.REJECTED,
-    "account-limit": EndReason.PROVIDER_RATE_LIMITED,
+    "busy": EndReason.BUSY, "timeout": EndReason.NO_ANSWER, "cancel": EndReason.CANCELED,
+    "rejected": EndReason.REJECTED, "account-limit": EndReason.PROVIDER_RATE_LIMITED,
     "node-capacity-exceeded": EndReason.PROVIDER_UNAVAILABLE,
     **dict.fromkeys(("callback-error", "invalid-bxml", "application-error"), EndReason.AGENT_ERROR),
-}
-EVENTS = {"initiate": CallStatus.RINGING, "answer": CallStatus.ANSWERED, "disconnect": CallStatus.ENDED}
+}  # fmt: skip
 TRANSFERS = {"hangup": "completed", "busy": "busy", "timeout": "no_answer", "cancel": "canceled"}
 RECORDINGS = {"processing": "in_progress", "partial": "completed", "complete": "completed", "deleted": "absent"}
 ANSWERED_BY = {"human": "human", "answering-machine": "machine", "tone-detected": "machine"}
@@ -92,55 +84,34 @@ def parse(request: WebhookRequest) -> events.CallEvent:
     raw, ours = fields_of(request), request.query()
     with reading("bandwidth webhook", request.body):
         told = msgspec.convert(raw, Message, strict=False)
-        if not told.event_type or not told.call_id or (told.event_type == "dtmf" and not told.digit):
+        kind = told.event_type
+        if not kind or not told.call_id or (kind == "dtmf" and not told.digit):
             raise MalformedMessage("a bandwidth webhook without eventType, callId or digit", request.body)
         base: dict[str, Any] = {
             # A transfer's target is a leg of its own; its news are of the call that was transferred.
-            "call_id": told.parent_call_id or told.call_id,
-            "reference": ours.get("ref", ""),
-            "event_id": f"{told.call_id}:{told.event_type}{told.digit}:{told.event_time or fingerprint(raw)}",
+            "call_id": told.parent_call_id or told.call_id, "reference": ours.get("ref", ""), "raw": raw,
+            "event_id": f"{told.call_id}:{kind}{told.digit}:{told.event_time or fingerprint(raw)}",
             "occurred_at": moment(told.event_time),
-            "raw": raw,
-        }
-        if told.event_type in _OTHERS:
-            return _OTHERS[told.event_type](told, ours, base)
-        if told.event_type not in EVENTS:
-            return events.UnknownEvent(kind=told.event_type, **base)
-        facts = {name: ours[name] for name in (DIGITS, RECORD) if ours.get(name)}
-        facts[CALLBACKS] = request.url.partition("?")[0]
-        base["call"] = call_of(told, EVENTS[told.event_type], raw, reference=base["reference"], facts=facts)
-        if told.event_type == "answer":
-            return events.InstructionsRequested(purpose=events.InstructionsFor.ANSWERED, **base)
-        if told.event_type == "disconnect":
-            return events.CallProgress(**base)
-        return events.IncomingCall(
-            verified=(told.stir_shaken or {}).get("attestationIndicator") or None,
-            forwarded_from=(told.diversion or {}).get("origTo") or None,
-            headers=headers_of({**(told.sip_headers or {}), **({"User-to-User": told.uui} if told.uui else {})}),
-            **base,
-        )
+        }  # fmt: skip
+        if kind in STATUSES:
+            facts = {name: ours[name] for name in (DIGITS, RECORD) if ours.get(name)}
+            facts[CALLBACKS] = request.url.partition("?")[0]
+            base["call"] = call_of(told, STATUSES[kind], raw, reference=base["reference"], facts=facts)
+        return _EVENTS.get(kind, _unknown)(told, ours, base)
 
 
 def call_of(told: Message, status: CallStatus, raw: Mapping[str, Any], **known: Any) -> Call:
     """The call as ``told``, and what else is ``known`` of it."""
-    cause, ended = told.cause or told.disconnect_cause, status is CallStatus.ENDED
+    cause, over = told.cause or told.disconnect_cause or "", status is CallStatus.ENDED
     return Call(
-        id=told.call_id,
-        provider="bandwidth",
+        id=told.call_id, provider="bandwidth", from_=told.from_, to=told.to, status=status, raw=raw, **known,
         direction=Direction.INBOUND if told.direction == "inbound" else Direction.OUTBOUND,
-        from_=told.from_,
-        to=told.to,
-        status=status,
-        reason=end_reason(cause or "", told.sip_response_code, told.error_message or "") if ended else None,
-        carrier_status=(cause if ended else None) or told.event_type or told.state,
-        sip_code=told.sip_response_code,
+        reason=end_reason(cause, told.sip_response_code, told.error_message or "") if over else None,
+        carrier_status=(cause if over else None) or told.event_type or told.state, sip_code=told.sip_response_code,
         answered_by=ANSWERED_BY.get((told.machine_detection_result or {}).get("value", "")),
-        created_at=moment(told.start_time),
-        answered_at=moment(told.answer_time),
-        ended_at=moment(told.end_time) if ended else None,
-        raw=raw,
-        **known,
-    )
+        created_at=moment(told.start_time), answered_at=moment(told.answer_time),
+        ended_at=moment(told.end_time) if over else None,
+    )  # fmt: skip
 
 
 def end_reason(cause: str, sip_code: int | None, text: str) -> EndReason:
@@ -157,50 +128,63 @@ def call_from_rest(body: Any) -> Call:
     [body] = body if isinstance(body, list) else [body]
     told = msgspec.convert(body, Message)
     raw = {name: value for name, value in body.items() if not name.lower().endswith(("username", "password"))}
-    status = STATES.get(told.state or "queued")
-    if status is None:  # more states may come: then the times tell
-        begun = CallStatus.ANSWERED if told.answer_time else CallStatus.INITIATED
-        status = CallStatus.ENDED if told.end_time else begun
-    if told.direction == "inbound" and status is CallStatus.INITIATED:
-        status = CallStatus.RINGING
-    return call_of(told, status, raw)
+    begun = CallStatus.RINGING if told.direction == "inbound" else CallStatus.INITIATED
+    known = CallStatus.ENDED if told.end_time else CallStatus.ANSWERED if told.answer_time else begun
+    return call_of(told, STATES.get(told.state or "queued", known), raw)  # of a state unheard-of the times tell
 
 
-def _machine(told: Message, ours: Mapping[str, str], base: Mapping[str, Any]) -> events.CallEvent:
+# --- one event each -------------------------------------------------------------------------------------------------
+
+Ours: TypeAlias = Mapping[str, str]
+Base: TypeAlias = dict[str, Any]
+
+
+def _incoming(told: Message, ours: Ours, base: Base) -> events.CallEvent:
+    headers = {**(told.sip_headers or {}), **({"User-to-User": told.uui} if told.uui else {})}
+    verified = (told.stir_shaken or {}).get("attestationIndicator") or None
+    sent_on_by = (told.diversion or {}).get("origTo") or None
+    return events.IncomingCall(verified=verified, forwarded_from=sent_on_by, headers=headers_of(headers), **base)
+
+
+def _answered(told: Message, ours: Ours, base: Base) -> events.CallEvent:
+    return events.InstructionsRequested(purpose=events.InstructionsFor.ANSWERED, **base)
+
+
+def _machine(told: Message, ours: Ours, base: Base) -> events.CallEvent:
     heard = (told.machine_detection_result or {}).get("value", "")
     who, beep = ANSWERED_BY.get(heard, "unknown"), heard == "tone-detected"
     over = beep or (who == "machine" and GREETED in ours)
     return events.MachineDetected(answered_by=who, greeting_ended=over, beep=beep, **base)
 
 
-def _transfer(told: Message, ours: Mapping[str, str], base: Mapping[str, Any]) -> events.CallEvent:
-    over = TRANSFERS.get(told.cause or "", "failed")
-    status = "answered" if told.event_type == "transferAnswer" else over
+def _transfer(told: Message, ours: Ours, base: Base) -> events.CallEvent:
+    status = "answered" if told.event_type == "transferAnswer" else TRANSFERS.get(told.cause or "", "failed")
     return events.TransferProgress(status=status, target_call_id=told.call_id if told.parent_call_id else None, **base)
 
 
-def _recording(told: Message, ours: Mapping[str, str], base: Mapping[str, Any]) -> events.CallEvent:
+def _recording(told: Message, ours: Ours, base: Base) -> events.CallEvent:
+    status, own = RECORDINGS.get(told.status or "", "failed"), told.recording_id
     return events.RecordingProgress(
-        status=RECORDINGS.get(told.status or "", "failed"),
-        recording_id=f"{told.call_id}:{told.recording_id}" if told.recording_id else None,
-        url=told.media_url,
-        duration=seconds(told.duration),
-        channels=told.channels,
-        **base,
-    )
+        status=status, recording_id=f"{told.call_id}:{own}" if own else None, url=told.media_url,
+        duration=seconds(told.duration), channels=told.channels, **base,
+    )  # fmt: skip
 
 
-def _stream(told: Message, ours: Mapping[str, str], base: Mapping[str, Any]) -> events.CallEvent:
-    lost = told.cause in ("connection-error", "error")
-    return events.StreamProgress(
-        status="failed" if lost else STREAMS[told.event_type],
-        stream_id=str((told.media_stream or {}).get("id") or "") or None,
-        detail=": ".join(filter(None, (told.cause, told.error_message))) or None,
-        **base,
-    )
+def _stream(told: Message, ours: Ours, base: Base) -> events.CallEvent:
+    status = "failed" if told.cause in ("connection-error", "error") else STREAMS[told.event_type]
+    detail = ": ".join(filter(None, (told.cause, told.error_message))) or None
+    stream_id = str((told.media_stream or {}).get("id") or "") or None
+    return events.StreamProgress(status=status, stream_id=stream_id, detail=detail, **base)
 
 
-_OTHERS: Mapping[str, Callable[[Message, Mapping[str, str], dict[str, Any]], events.CallEvent]] = {
+def _unknown(told: Message, ours: Ours, base: Base) -> events.CallEvent:
+    return events.UnknownEvent(kind=told.event_type, **base)
+
+
+_EVENTS: Mapping[str, Callable[[Message, Ours, Base], events.CallEvent]] = {
+    "initiate": _incoming,
+    "answer": _answered,
+    "disconnect": lambda told, ours, base: events.CallProgress(**base),
     "machineDetectionComplete": _machine,
     "dtmf": lambda told, ours, base: events.DigitReported(digit=told.digit, **base),
     "recordingAvailable": _recording,
