@@ -28,6 +28,10 @@ from virtual_time import virtual_loops as pytest_asyncio_loop_factories  # noqa:
 
 OURS, CALLER = "+14155550101", "+12125550102"
 
+UNUSED = "anyio cacheprovider faker hypothesispytest schemathesis threadexception timeout unraisableexception xdist"
+WITHOUT = [word for name in UNUSED.split() for word in ("-p", f"no:{name}")]
+"""For runs of pytest in a test: no plugins that our kits do without. Some import a package anew, or collect garbage."""
+
 R1, R2, R3, R4, R5, R6, R7, R8, R9 = (f"{number:032x}" for number in range(1, 10))
 """References of calls."""
 

@@ -29,6 +29,7 @@ from anycarrier.testing.conformance.rest import DIAL_OPTIONS, SEARCH_OPTIONS, op
 from anycarrier.testing.live_server import serve_sandbox
 from anycarrier.testing.record import record_live
 from anycarrier.testing.sandbox import sandbox_type
+from core.conftest import WITHOUT
 
 pytest_plugins = ["pytester"]
 
@@ -745,7 +746,7 @@ def run_kit(pytester: pytest.Pytester) -> Iterator[object]:
 
     def run(source: str, more: str = "") -> set[str]:
         pytester.makepyfile(HEAD + source + TAIL + more)
-        result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "--tb=line", "-W", "ignore")
+        result = pytester.runpytest_inprocess("-q", *WITHOUT, "--tb=line", "-W", "ignore")
         run.shown = result.stdout.str()
         outcomes = result.parseoutcomes()
         assert outcomes.get("passed", 0) > 60, "the kit did not run"
@@ -944,7 +945,7 @@ def test_recording_without_an_account_stops_at_once_and_says_what_it_needs(
     monkeypatch.delenv("ANYCARRIER_LIVE_ACME", raising=False)
     before = (pytester.path / "cassettes" / "rest" / "dial.yaml").read_text()
     pytester.makepyfile(HEAD + SOUND + TAIL)
-    result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-W", "ignore", "--record")
+    result = pytester.runpytest_inprocess("-q", *WITHOUT, "-W", "ignore", "--record")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "ANYCARRIER_LIVE_ACME must be JSON with credential, from, to" in result.stdout.str() + result.stderr.str()
     assert (pytester.path / "cassettes" / "rest" / "dial.yaml").read_text() == before

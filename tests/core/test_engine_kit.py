@@ -14,6 +14,7 @@ import pytest
 
 import anycarrier.testing.conformance  # noqa: F401 - kept loaded between the runs, which would each load it anew
 from anycarrier import plugins
+from core.conftest import WITHOUT
 from virtual_time import virtually
 
 pytest_plugins = ["pytester"]
@@ -1224,7 +1225,7 @@ def run_kit(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Itera
 
     def run(source: str, tail: str = TAIL) -> set[str]:
         pytester.makepyfile(PARROT + source + tail)
-        result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "--tb=line", "-W", "ignore")
+        result = pytester.runpytest_inprocess("-q", *WITHOUT, "--tb=line", "-W", "ignore")
         run.shown = result.stdout.str()
         assert "errors" not in result.parseoutcomes()
         assert result.parseoutcomes().get("passed", 0) > 10, "the kit did not run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -200,6 +201,11 @@ class StreamChecks(Kit):
 
     def streams(self) -> list[list[tuple[str | bytes, tuple[Mapping[str, Any], ...]]]]:
         """The frames of each stream cassette with what they become."""
+        return self._streams
+
+    @functools.cached_property
+    def _streams(self) -> list[list[tuple[str | bytes, tuple[Mapping[str, Any], ...]]]]:
+        """Read once for a test: some open hundreds of streams."""
         loaded = (load_stream(path) for path in self.kept("streams", "jsonl"))
         return [[(line.frame, line.events) for line in kept.lines if not line.say] for kept in loaded]
 
