@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from anycarrier.errors import ProviderError, ProviderUnavailable
-from anycarrier.parsing import READ_FAILURES
+from anycarrier.parsing import READ_FAILURES, seconds
 
 if TYPE_CHECKING:
     import httpx
@@ -39,9 +39,10 @@ class ClientCredentials:
         """What logs a request in; empty before there is a token."""
         return {"authorization": f"Bearer {self.token}"} if self.token else {}
 
-    def forget(self) -> None:
-        """It was refused before its time: the next request fetches another."""
-        self._good_until = 0.0
+    def forget(self, token: str) -> None:
+        """It was refused before its time: another is fetched, unless one has been."""
+        if token == self.token:
+            self._good_until = 0.0
 
     async def have(self, operation: str) -> None:
         """Return once there is a good token."""
@@ -60,7 +61,7 @@ class ClientCredentials:
             self._fetching.add_done_callback(self._fetched)
         try:
             told = self._api.read(await asyncio.shield(self._fetching), operation)
-            lasts = float(told.get("expires_in") or LIFE)
+            lasts = seconds(told.get("expires_in")) or LIFE
             self.token = str(told["access_token"])
             self._good_until = time.monotonic() + max(lasts - EARLY, lasts / 2)
         except (ProviderUnavailable, *READ_FAILURES) as failed:

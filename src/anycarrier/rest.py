@@ -155,7 +155,10 @@ class RestApi:
         root: str | None = None,
         follow_redirects: bool = False,
     ) -> httpx.Response:
-        """:meth:`request`, with the answer as it came, whatever its status; typed error when there is none."""
+        """:meth:`request`, with the answer as it came, whatever its status; typed error when there is none.
+
+        A request that a token was refused for (401) goes out once more with a new one, unless that token was new.
+        """
         import httpx
 
         if extra:
@@ -165,17 +168,27 @@ class RestApi:
                 data = {**data, **extra}
             else:
                 params = {**(params or {}), **extra}
-        if auth is None:
-            await self.log_in(operation)
         sent: dict[str, Any] = {"json": json, "data": data, "content": content, "params": params}
-        told = {**self.headers(), **(headers or {})}
-        try:
-            return await self.http.request(
-                method, self._url(path, root, operation), headers=told, auth=auth or self.auth(), timeout=self.timeout,
-                follow_redirects=follow_redirects, **sent,
-            )  # fmt: skip
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
-            self.unanswered(operation, failure)
+        url = self._url(path, root, operation)
+        tokens, again = self.tokens if auth is None else None, True
+        while True:
+            before = tokens.token if tokens is not None else ""
+            if auth is None:
+                await self.log_in(operation)
+            told = {**self.headers(), **(headers or {})}
+            used = tokens.token if tokens is not None else ""
+            try:
+                response = await self.http.request(
+                    method, url, headers=told, auth=auth or self.auth(), timeout=self.timeout,
+                    follow_redirects=follow_redirects, **sent,
+                )  # fmt: skip
+            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as failure:
+                self.unanswered(operation, failure)
+            if tokens is None or response.status_code != 401 or not again or not used or used != before:
+                return response
+            # A token of earlier on, refused before its time: with 401 nothing was done, so once more with a new one.
+            tokens.forget(used)
+            again = False
 
     async def request(self, method: str, path: str, *, operation: str, **request: Any) -> Any:
         """One request to the carrier's REST API, one typed error if it fails, never a retry. None for an empty body.
@@ -292,8 +305,6 @@ class RestApi:
     def read(self, response: httpx.Response, operation: str) -> Any:
         """The JSON (or XML, where :attr:`reads_xml`) of a carrier's answer, or the typed error it stands for."""
         body, readable = _decoded(response)
-        if response.status_code == 401 and self.tokens is not None:
-            self.tokens.forget()
         if response.status_code >= 400:
             code, text = self.error_detail(body) if body is not None else (None, response.text[:400])
             raise self.error(operation, response.status_code, code=code, message=text, headers=response.headers)

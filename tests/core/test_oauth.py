@@ -27,6 +27,7 @@ class Carrier:
 
     def __init__(self, *tokens: dict[str, Any] | int) -> None:
         self.tokens, self.logins, self.asked, self.status = list(tokens), 0, [], 200
+        self.revoked = ""
         self.open = asyncio.Event()
         self.open.set()
         self.api = Api(Credential(provider="acme"), httpx.AsyncClient(transport=httpx.MockTransport(self.answer)))
@@ -35,6 +36,8 @@ class Carrier:
     async def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path != "/token":
             self.asked.append(request.headers["authorization"])
+            if request.headers["authorization"] == self.revoked:
+                return httpx.Response(401, json={})
             return httpx.Response(self.status, json={"message": f"for {request.headers['authorization']}"})
         assert request.url.host == "login.acme.example" and request.headers["authorization"].startswith("Basic ")
         self.logins += 1
@@ -66,16 +69,23 @@ async def test_a_token_is_renewed_before_its_end_or_once_it_was_refused(monkeypa
     await carrier.ask()
     now += 3541
     await carrier.ask()
+    carrier.revoked = "Bearer two"
+    await asyncio.gather(carrier.ask(), carrier.ask())
+    assert carrier.asked[:3] == ["Bearer one", "Bearer two", "Bearer two"]
+    assert (carrier.asked.count("Bearer three"), carrier.logins) == (2, 3)
+
+
+async def test_a_new_token_that_is_refused_is_refused_once_more_and_no_further() -> None:
+    carrier = Carrier({"access_token": "one"}, {"access_token": "two"})
+    await carrier.ask()
     carrier.status = 401
     with pytest.raises(AuthenticationFailed) as refused:
-        await carrier.ask()
+        await carrier.ask("dial")
+    assert carrier.asked == ["Bearer one", "Bearer one", "Bearer two"]
     assert "two" not in f"{refused.value} {vars(refused.value)}", "a token that is repeated is not shown"
-    carrier.status = 200
-    await carrier.ask()
-    assert carrier.asked == ["Bearer one", "Bearer two", "Bearer two", "Bearer three"]
 
 
-@pytest.mark.parametrize("told", [503, {}, {"access_token": "x", "expires_in": "soon"}])
+@pytest.mark.parametrize("told", [503, {}, {"expires_in": 3600}])
 async def test_without_a_token_nothing_was_sent_and_each_has_an_error_of_his_own(told: dict[str, Any] | int) -> None:
     carrier = Carrier(told)
     both = await asyncio.gather(carrier.ask("dial"), carrier.ask("hang_up"), return_exceptions=True)
@@ -84,6 +94,14 @@ async def test_without_a_token_nothing_was_sent_and_each_has_an_error_of_his_own
         (ProviderUnavailable, "hang_up", False),
     ]
     assert (carrier.logins, carrier.asked) == (1, [])
+
+
+@pytest.mark.parametrize("lasts", ["nan", "inf", "soon", None, 0, -5, [], 1e300])
+async def test_an_end_that_is_none_counts_as_an_hour(lasts: Any) -> None:
+    carrier = Carrier({"access_token": "one", "expires_in": lasts})
+    await carrier.ask()
+    await carrier.ask()
+    assert carrier.logins == 1
 
 
 async def test_a_wrong_secret_is_told_as_such() -> None:

@@ -96,15 +96,15 @@ async def test_a_token_is_renewed_before_it_ends(
     assert [request.headers["authorization"] for request in api.calls] == ["Bearer one", "Bearer one", "Bearer two"]
 
 
-async def test_a_token_that_was_revoked_is_fetched_anew_and_the_request_is_not_sent_again(logged_in: Any) -> None:
-    provider, api = logged_in(token("one"), token("two"))
-    await provider.fetch_call("c-1")
-    api.status = 401
-    with pytest.raises(AuthenticationFailed):
-        await provider.fetch_call("c-1")
-    api.status = 200
-    await provider.fetch_call("c-1")
-    assert [request.headers["authorization"] for request in api.calls] == ["Bearer one", "Bearer one", "Bearer two"]
+async def test_a_dial_that_a_revoked_token_was_refused_for_is_made_with_a_new_one(
+    sandbox: Any, provider: BandwidthProvider, kit: Any
+) -> None:
+    """Nothing was done with it."""
+    request = DialRequest(from_=kit.OURS, to=kit.THEIRS, stream=StreamTarget(url="wss://x/media"), status_url=kit.HOOK)
+    await provider.dial(request)
+    sandbox.tokens.clear()
+    await provider.dial(request)
+    assert [r.status for r in sandbox.requests if r.path.endswith("/calls")] == [201, 401, 201]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,6 @@ async def test_a_token_that_was_revoked_is_fetched_anew_and_the_request_is_not_s
         (httpx.Response(200, text="<html>"), ProviderUnavailable),
         (httpx.Response(200, json={"token_type": "Bearer"}), ProviderUnavailable),
         (httpx.Response(200, json=[]), ProviderUnavailable),
-        (httpx.Response(200, json={"access_token": "x", "expires_in": "soon"}), ProviderUnavailable),
         (httpx.ReadTimeout("slow"), ProviderUnavailable),
         (httpx.ConnectError("refused"), ProviderUnavailable),
     ],

@@ -167,6 +167,37 @@ def test_what_becomes_of_a_transfer_is_news_of_the_call_that_was_transferred(
     assert isinstance(event, TransferProgress) and (event.status, event.call_id) == (status, call_id)
 
 
+ODD = [None, 5, True, "x", [], ["1", "2"], {"a": None}, {"value": 5}]
+FIELDS = (
+    "eventTime parentCallId from to direction state startTime answerTime endTime cause errorMessage sipResponseCode "
+    "recordingId mediaUrl duration channels status machineDetectionResult mediaStream stirShaken diversion sipHeaders "
+    "uui"
+)
+
+
+@pytest.mark.parametrize("kind", sorted(wire._EVENTS))
+def test_a_value_of_another_type_in_a_field_we_could_do_without_loses_no_event(
+    known: BandwidthProvider, kind: str
+) -> None:
+    expected = type(known.parse_webhook(webhook(eventType=kind, digit="1")))
+    for field in FIELDS.split():
+        for odd in ODD:
+            request = webhook(eventType=kind, **{"digit": "1", field: odd})
+            known.verify(request)
+            event = known.parse_webhook(request)
+            assert type(event) is expected and event.call_id, f"{field} = {odd!r}"
+
+
+def test_a_withheld_caller_and_a_header_sent_twice_are_an_incoming_call_all_the_same(known: BandwidthProvider) -> None:
+    odd = {"from": None, "stirShaken": {"verstat": "No-TN-Validation", "attestationIndicator": None, "valid": True},
+           "diversion": {"origTo": "+14155550142", "counter": 1},
+           "sipHeaders": {"x-a": ["1", "2"], "x-b": "3"}}  # fmt: skip
+    event = known.parse_webhook(webhook(eventType="initiate", **odd))
+    assert isinstance(event, IncomingCall)
+    assert (event.call.from_, event.verified, event.forwarded_from) == ("", None, "+14155550142")
+    assert dict(event.headers) == {"x-b": "3"}
+
+
 @pytest.mark.parametrize("kind", ["initiate", "answer", "redirect", "gather", "transferAnswer", "transferComplete"])
 def test_who_asks_for_instructions_is_answered_with_a_document(known: BandwidthProvider, kind: str) -> None:
     reply = known.acknowledge(known.parse_webhook(webhook(eventType=kind)))
