@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, get_args, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_validator
 
@@ -37,6 +37,10 @@ def unwritable(text: str) -> str | None:
         if not " " <= char <= "~":
             return f"character {at} is U+{ord(char):04X} ({unicodedata.name(char, 'a control character')})"
     return None
+
+
+def _is_secret(annotation: object) -> bool:
+    return annotation is SecretStr or SecretStr in get_args(annotation)
 
 
 def _invisible(char: str) -> bool:
@@ -94,8 +98,18 @@ class Credential(BaseModel):
 
     @classmethod
     def from_api_key(cls, api_key: str, metadata: Mapping[str, Any] | None = None) -> Self:
-        """Build one from a single key plus named details, the shape most consoles and APIs ask people for."""
-        return cls.model_validate({**(metadata or {}), "api_key": api_key})
+        """Build one from a single key plus named details, the shape most consoles and APIs ask people for.
+
+        The key is for :meth:`key_field`; further secrets are details.
+        """
+        return cls.model_validate({**(metadata or {}), cls.key_field(): api_key})
+
+    @classmethod
+    def key_field(cls) -> str:
+        """The field that people mean by *the* key: the first secret that a credential cannot do without, else the first
+        one."""
+        secrets = {name: told.is_required() for name, told in cls.model_fields.items() if _is_secret(told.annotation)}
+        return next((name for name, required in secrets.items() if required), next(iter(secrets), "api_key"))
 
     @property
     def account(self) -> str | None:

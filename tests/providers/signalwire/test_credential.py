@@ -60,3 +60,7 @@ def test_it_is_made_of_an_api_token_and_the_rest() -> None:
     assert credential == made() and credential.account == PROJECT
     with pytest.raises(ValidationError, match="signing_key"):
         SignalWireCredential.from_api_key("PT01", {"space": "example", "project_id": PROJECT})
+
+
+def test_the_key_is_the_api_token_and_the_signing_key_a_detail() -> None:
+    assert SignalWireCredential.key_field() == "api_token"

@@ -18,6 +18,7 @@ from anycarrier_server.store import parse_id
 from anycarrier_telnyx.sandbox import phone_numbers
 
 SID = "AC00000000000000000000000000000007"
+SIGNALWIRE = {"space": "example", "project_id": "0f1e2d3c-4b5a-4697-8877-665544332211", "signing_key": "PSK01"}
 
 
 @pytest.fixture(params=["twilio", "telnyx"])
@@ -113,7 +114,7 @@ async def test_a_new_token_is_for_the_account_that_the_old_key_named(house: Hous
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"provider": "plivo"}, ["body", "provider"]),
+        ({"provider": "brook"}, ["body", "provider"]),
         ({"api_key": "naïve"}, ["body", "api_key"]),
         ({"api_key": ""}, ["body", "api_key"]),
         ({"api_key": "to\u200bken"}, ["body", "api_key"]),
@@ -124,6 +125,10 @@ async def test_a_new_token_is_for_the_account_that_the_old_key_named(house: Hous
         ({"metadata": {"account_sid": "not one"}}, ["body", "metadata", "account_sid"]),
         ({"metadata": {"base_url": "http://169.254.169.254"}}, ["body", "metadata"]),
         ({"account_sid": "AC1", "metadata": {"account_sid": "AC2"}}, ["body", "account_sid"]),
+        # A second secret is a detail: it is not what was given as the key.
+        ({"provider": "signalwire", "metadata": {**SIGNALWIRE, "signing_key": "PT" + "0" * 48}},
+         ["body", "metadata", "signing_key"]),
+        ({"provider": "signalwire", "api_key": "PSK" + "0" * 48, "metadata": SIGNALWIRE}, ["body", "api_key"]),
     ],
 )
 async def test_a_credential_that_cannot_be_is_refused_and_none_is_kept(
@@ -267,7 +272,7 @@ async def test_a_number_is_registered_once_whichever_credential_or_workspace_ask
 
 
 async def test_a_carrier_nobody_installed_is_named_as_such_with_those_there_are(house: House) -> None:
-    body = {"phone_number": OURS, "provider": "plivo", "agent_id": await house.agent()}
+    body = {"phone_number": OURS, "provider": "brook", "agent_id": await house.agent()}
     for more in ({}, {"credential_id": (await credential(house, "telnyx"))["id"]}):
         refused = await house.ask("POST", "/v1/phone-numbers", 422, json={**body, **more})
         assert refused["detail"][0]["loc"] == ["body", "provider"]

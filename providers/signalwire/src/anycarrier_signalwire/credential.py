@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Self
 
 from pydantic import SecretStr, ValidationInfo, field_validator
 
@@ -58,11 +56,6 @@ class SignalWireCredential(Credential):
             if secret is not None and other != own and re.fullmatch(shape, secret.get_secret_value()):
                 raise ValueError(f"{cls.label(name)} looks like {other}: copy the value that stands beside its name")
         return secret
-
-    @classmethod
-    def from_api_key(cls, api_key: str, metadata: Mapping[str, Any] | None = None) -> Self:
-        """From an API token; ``metadata`` has the space, the Project ID and the signing key."""
-        return cls.model_validate({**(metadata or {}), "api_token": api_key})
 
     @property
     def account(self) -> str | None:

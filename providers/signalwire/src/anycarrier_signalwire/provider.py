@@ -14,7 +14,6 @@ import httpx
 from anycarrier import errors, events
 from anycarrier.calls import Call, CallStatus, DialRequest, EndReason, StreamTarget
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, SyncResult, e164
-from anycarrier.parsing import READ_FAILURES
 from anycarrier.provider import Provider
 from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
@@ -88,10 +87,8 @@ class SignalWireProvider(Provider):
             self._owned, "incoming_phone_numbers", operation=operation, params=params,
             after=lambda body, _: body["next_page_uri"],
         )  # fmt: skip
-        try:
-            return [self._held(row) for row in rows if number is None or row["phone_number"] == number]
-        except READ_FAILURES:
-            raise self.unreadable(operation, "a number of another shape than expected") from None
+        held = [self.translate(operation, self._held, row) for row in rows]
+        return [each for each in held if number is None or each.number == number]
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
         return await self._set("configure_number", number, webhook_url, numbers.settings_to_write, dry_run=dry_run)

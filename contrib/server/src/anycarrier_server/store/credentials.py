@@ -76,9 +76,8 @@ class Carriers:
 
 
 def is_key(provider: str, field: str) -> bool:
-    """Whether a field of the carrier's credential is what people give as *the* key."""
-    told = plugins.get_provider(provider).credential_type.model_fields.get(field)
-    return told is not None and told.is_required() and told.annotation is SecretStr
+    """Whether a field of the carrier's credential is what people give as *the* key. Further secrets are details."""
+    return plugins.get_provider(provider).credential_type.key_field() == field
 
 
 def _missing(kind: type[Credential], known: Mapping[str, Any]) -> list[InitErrorDetails]:

@@ -157,11 +157,9 @@ class Sandboxes:
 
 
 def _spelled(credential: Credential) -> tuple[SecretStr, dict[str, Any]]:
-    """A credential as a person would type it: the one secret, and the rest by name."""
+    """A credential as a person would type it: the key, and the rest by name."""
     known = {name: getattr(credential, name) for name in credential.model_fields_set}
-    secrets = [name for name, value in known.items() if isinstance(value, SecretStr)]
-    required = [name for name in secrets if type(credential).model_fields[name].is_required()]
-    key = next(iter(required or secrets))
+    key = credential.key_field()
     details = {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
         for name, value in known.items()
