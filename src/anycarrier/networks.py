@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -48,3 +49,16 @@ def in_networks(address: str | Address, networks: Iterable[Network]) -> bool:
 def is_public(address: str | Address) -> bool:
     """Whether ``address``, unfolded, is in no network of :data:`SPECIAL`. ``ValueError`` where it is none."""
     return not in_networks(address, SPECIAL)
+
+
+def on_domain(url: str, *domains: str) -> bool:
+    """True for an https URL, at the usual port, on a host below one of ``domains``: where a login of theirs may go."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    safe = parts.scheme == "https" and port in (None, 443) and "@" not in parts.netloc
+    host = parts.hostname or ""
+    labels = host.isascii() and all(label.replace("-", "").isalnum() for label in host.split("."))
+    return safe and labels and any(host.endswith(f".{domain}") for domain in domains)

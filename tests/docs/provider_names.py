@@ -17,6 +17,7 @@ from anycarrier import (
     events,
     listener,
     markup,
+    networks,
     numbers,
     parsing,
     provider,
@@ -24,6 +25,7 @@ from anycarrier import (
     rest,
     serializer,
     sip,
+    web_tokens,
     webhooks,
 )
 from anycarrier.testing import far_end, far_end_audio, sandbox, sandbox_numbers
@@ -41,6 +43,8 @@ PARTS: tuple[tuple[str, ModuleType, str], ...] = (
     ("The contract", provider, "Provider Capability TicketPlace TrialPhone"),
     ("Its REST API", rest, "RestApi given"),
     ("Its refusals", refusals, "Meaning"),
+    ("JSON Web Tokens", web_tokens, "signed_token token_claims is_of"),
+    ("Hosts", networks, "on_domain"),
     ("XML", markup, "element document Markup fits_xml read_xml texts"),
     ("Calls", calls, "Call CallStatus EndReason Direction Price TransferStatus DialRequest MachineDetection"
                      " StreamTarget reason_of_sip price_of"),
