@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -11,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from anycarrier_vonage import VonageCredential
-from anycarrier_vonage.credential import is_own_url, load_key
+from anycarrier_vonage.credential import load_key
 from anycarrier_vonage.sandbox.accounts import pem_of, private_key
 from providers.vonage.conftest import APPLICATION, credential
 
@@ -91,25 +90,3 @@ def test_nothing_shows_a_secret() -> None:
     held = credential()
     shown = f"{held!r} {held} {json.dumps(held.model_dump(mode='json'))}"
     assert all(secret not in shown for secret in held.secrets()) and len(held.secrets()) == 4
-
-
-@pytest.mark.parametrize(
-    ("url", "own"),
-    [
-        ("https://api-us-3.vonage.com", True),
-        ("https://api-eu-1.nexmo.com/v1/files/x", True),
-        ("https://api-us-3.vonage.com:443", True),
-        ("http://api-us-3.vonage.com", False),
-        ("https://api-us-3.vonage.com.example.net", False),
-        ("https://vonage.com", False),
-        ("https://api.vonage.com@example.net", False),
-        ("https://user@api.vonage.com", False),
-        ("https://api.vonage.com:8443", False),
-        ("https://api.vonage.com:x", False),
-        ("https://[::1", False),
-        ("https://evilvonage.com", False),
-        ("", False),
-    ],
-)
-def test_a_token_goes_to_hosts_of_vonages_only(url: str, own: Any) -> None:
-    assert is_own_url(url) is own

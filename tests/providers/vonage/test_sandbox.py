@@ -83,8 +83,7 @@ async def test_a_call_that_came_in_is_known_in_its_region_only() -> None:
         await caller.wait_for("streaming")
         provider = await house.exchange.switchboard.provider("main")
         assert isinstance(provider, VonageProvider)
-        headers = {"authorization": provider.token.current()}
-        async with httpx.AsyncClient(headers=headers) as http:
+        async with httpx.AsyncClient(headers=provider.headers()) as http:
             for host, status in (("", 404), ("/us-3", 200)):
                 answer = await http.get(f"{house.sandbox.base_url}{host}/v1/calls/{caller.call_id}")
                 assert answer.status_code == status

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import re
-from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from pydantic import SecretStr, field_validator
+from pydantic import SecretStr, ValidatorFunctionWrapHandler, field_validator
 
 from anycarrier.credentials import Credential
+from anycarrier.networks import on_domain
 
 PEM = re.compile(r"-----BEGIN ((?:RSA |ENCRYPTED )?PRIVATE KEY)-----(.*)-----END \1-----", re.DOTALL)
-OWN_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*\.(nexmo|vonage)\.com")
+DOMAINS = ("nexmo.com", "vonage.com")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -48,25 +48,21 @@ class VonageCredential(Credential):
             raise ValueError("vonage application_id is the UUID of the application, not its name or the api_key")
         return value.lower()
 
-    @field_validator("private_key", mode="before")
+    @field_validator("private_key", mode="wrap")
     @classmethod
-    def in_one_line(cls, value: object) -> object:
-        """Before the text is checked for characters that no key has: a PEM file has line ends, pasted ones ``\\n``."""
+    def is_a_key(cls, value: object, checked: ValidatorFunctionWrapHandler) -> SecretStr:
+        """A PEM file has line ends, which no key may hold, and a pasted one ``\\n`` in their place."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         pem = PEM.search(text) if isinstance(text, str) else None
-        return "".join(pem[2].replace("\\r", "").replace("\\n", "").split()) if pem else value
-
-    @field_validator("private_key")
-    @classmethod
-    def is_a_key(cls, value: SecretStr) -> SecretStr:
-        load_key(value)
-        return value
+        key: SecretStr = checked("".join(pem[2].replace("\\r", "").replace("\\n", "").split()) if pem else value)
+        load_key(key)
+        return key
 
     @field_validator("region")
     @classmethod
     def is_a_host(cls, value: str | None) -> str | None:
         host = f"api-{value}.vonage.com" if re.fullmatch(r"[a-z]{2}-\d", value or "") else value
-        if host and not is_own_url(host := f"https://{host.removeprefix('https://').rstrip('/')}"):
+        if host and not on_domain(host := f"https://{host.removeprefix('https://').rstrip('/')}", *DOMAINS):
             raise ValueError("vonage region is a name like us-1, or a host of Vonage's like api-us-1.vonage.com")
         return host
 
@@ -84,14 +80,3 @@ def load_key(secret: SecretStr) -> RSAPrivateKey:
     if not isinstance(key, RSAPrivateKey):
         raise ValueError("vonage private_key is no whole RSA key without a passphrase: paste all of private.key")
     return key
-
-
-def is_own_url(url: str) -> bool:
-    """True for https on a host of Vonage's: nobody else may be shown a token of ours."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    own = bool(OWN_HOST.fullmatch(parts.hostname or ""))
-    return own and parts.scheme == "https" and port in (None, 443) and "@" not in parts.netloc

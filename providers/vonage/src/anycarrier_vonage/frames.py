@@ -14,12 +14,9 @@ from anycarrier.parsing import READ_FAILURES, unreadable
 from anycarrier.serializer import MediaSerializer
 
 RATES = (8000, 16000, 24000)
-FORMATS = {rate // 50 * 2: AudioFormat("PCM16", rate) for rate in RATES}
-"""By bytes in a message of 20 ms, which tell a stream's rate when its first message is audio already."""
-
-NOT_STARTED = "the vonage stream has not started"
-CUSTOM = "custom-"
-"""Before the names of our own values among the socket's headers, which Vonage mixes with names of its own."""
+FORMATS = {rate // 50 * 2: AudioFormat("PCM16", rate) for rate in RATES}  # by bytes in a message
+CONTENT = re.compile(r"audio/(\w+)(?:; ?rate=(\d{4,6}))?")
+CUSTOM = "custom-"  # before our own names among the socket's headers, which Vonage mixes with its own
 
 
 class TextFrame(msgspec.Struct):
@@ -43,15 +40,17 @@ class VonageSerializer(MediaSerializer):
         if isinstance(frame, bytes):
             if len(frame) % 2:
                 raise MalformedMessage("vonage media frame cannot be read: half a sample", frame)
-            audio = AudioReceived(frame, raw=frame)
-            return [audio] if self.size else [self.started(FORMATS.get(len(frame), FORMATS[320]), "", {}, frame), audio]
+            audio: list[MediaEvent] = [AudioReceived(frame, raw=frame)]
+            return audio if self.size else [self.started(FORMATS.get(len(frame), FORMATS[320]), frame), *audio]
         try:
             got = msgspec.json.decode(frame, type=TextFrame)
             match got.event:
                 case "websocket:connected" if not self.size:
                     said = msgspec.json.decode(frame).items()
                     custom = {name.removeprefix(CUSTOM): str(value) for name, value in said if name.startswith(CUSTOM)}
-                    return [self.started(format_of(got.content_type), got.call, custom, frame)]
+                    kind, rate = CONTENT.findall(got.content_type.lower())[0]
+                    format = AudioFormat("PCM16" if kind == "l16" else kind.upper(), int(rate or 8000))
+                    return [self.started(format, frame, call_id=got.call, custom=custom)]
                 case "websocket:dtmf" if key := got.digit or got.dtmf:
                     return [DigitPressed(key, frame)]
                 case "websocket:notify" if isinstance(got.payload, dict) and isinstance(got.payload.get("mark"), str):
@@ -60,14 +59,12 @@ class VonageSerializer(MediaSerializer):
         except READ_FAILURES as failure:
             raise unreadable("vonage media frame", frame, failure) from None
 
-    def started(self, format: AudioFormat, call_id: str, custom: dict[str, str], frame: bytes | str) -> StreamStarted:
+    def started(self, format: AudioFormat, frame: bytes | str, *, call_id: str = "", **more: Any) -> StreamStarted:
         self.audio_out, self.size = format, format.rate // 50 * 2
-        return StreamStarted(call_id, format=format, custom=custom, raw=frame)
+        return StreamStarted(call_id, format=format, raw=frame, **more)
 
     def encode_audio(self, payload: bytes) -> list[bytes | str]:
-        size = self.size
-        if not size:
-            raise StreamNotOpen(NOT_STARTED)
+        size = self.size or self.opened()
         if self.tail:
             payload, self.tail = self.tail + payload, b""
         if len(payload) == size:
@@ -78,22 +75,19 @@ class VonageSerializer(MediaSerializer):
 
     def encode_mark(self, name: str) -> list[bytes | str]:
         """The tail stays behind: filled up at every mark, it would tear holes into speech that goes on."""
-        if not self.size:
-            raise StreamNotOpen(NOT_STARTED)
+        self.opened()
         return [msgspec.json.encode({"action": "notify", "payload": {"mark": name}}).decode()]
 
     def encode_clear(self) -> list[bytes | str]:
-        if not self.size:
-            raise StreamNotOpen(NOT_STARTED)
+        self.opened()
         self.tail = b""
         return ['{"action":"clear"}']
+
+    def opened(self) -> int:
+        if not self.size:
+            raise StreamNotOpen("the vonage stream has not started")
+        return self.size
 
     def flush(self) -> list[bytes | str]:
         tail, self.tail = self.tail, b""
         return [tail.ljust(self.size, b"\0")] if tail else []
-
-
-def format_of(content_type: str) -> AudioFormat:
-    kind, _, parameters = content_type.lower().removeprefix("audio/").partition(";")
-    rate = re.search(r"rate=(\d{4,6})", parameters)
-    return AudioFormat("PCM16" if kind == "l16" else kind.upper(), int(rate[1]) if rate else 8000)

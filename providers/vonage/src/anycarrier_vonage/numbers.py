@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from anycarrier.calls import price_of
 from anycarrier.numbers import AvailableNumber, NumberFeature, NumberQuery, NumberType, OwnedNumber
-from anycarrier.parsing import decimal
 from anycarrier.rest import given
 
-PAGE = 100
-"""The most numbers that Vonage puts on a page."""
-
+PAGE = 100  # the most numbers that Vonage puts on one
 TYPES = {NumberType.LOCAL: "landline", NumberType.MOBILE: "mobile-lvn", NumberType.TOLL_FREE: "landline-toll-free"}
-NORTH_AMERICA = {NumberType.LOCAL: "mobile-lvn", NumberType.TOLL_FREE: "landline-toll-free"}
-"""In the USA and Canada mobile and geographic numbers are the same, and Vonage calls them mobile."""
+NORTH = {NumberType.LOCAL: "mobile-lvn", NumberType.TOLL_FREE: "landline-toll-free"}
+TYPES_IN = {"US": NORTH, "CA": NORTH}  # where mobile and geographic numbers are the same, and are called mobile
 
 FEATURES = {NumberFeature.SMS: "SMS", NumberFeature.MMS: "MMS", NumberFeature.VOICE: "VOICE"}
 FORWARDED = ("sip", "tel", "vxml")
-KEPT = ("moHttpUrl", "moSmppSysType", "voiceStatusCallback")
-"""Settings of a number that are sent back unchanged: whether Vonage keeps what an update leaves out is not known."""
-
-
-def types_in(country: object) -> dict[NumberType, str]:
-    return NORTH_AMERICA if country in ("US", "CA") else TYPES
+KEPT = ("moHttpUrl", "moSmppSysType", "voiceStatusCallback")  # sent again: an update may drop what it leaves out
 
 
 def search(query: NumberQuery, kind: str, features: Collection[str]) -> tuple[dict[str, Any], int, int]:
@@ -38,20 +31,16 @@ def search(query: NumberQuery, kind: str, features: Collection[str]) -> tuple[di
     return given(params), begin, end
 
 
-def pages(end: float) -> Callable[[Any, Mapping[str, Any]], dict[str, Any] | None]:
-    """What the next page is asked with, while there are more numbers and fewer than ``end`` have come."""
-
-    def after(body: Any, page: Mapping[str, Any]) -> dict[str, Any] | None:
-        more = page["index"] * page["size"] < min(end, (body or {}).get("count", 0))
-        return {**page, "index": page["index"] + 1} if more else None
-
-    return after
+def next_page(body: Any, page: Mapping[str, Any], end: float = float("inf")) -> dict[str, Any] | None:
+    """What it is asked with, while there are more numbers and fewer than ``end`` have come."""
+    more = page["index"] * page["size"] < min(end, (body or {}).get("count", 0))
+    return {**page, "index": page["index"] + 1} if more else None
 
 
 def offer(number: Mapping[str, Any]) -> AvailableNumber:
-    cost = decimal(number.get("cost"))
-    currency = None if cost is None else "EUR"
-    return AvailableNumber(**described(number), country=number["country"], monthly_cost=cost, currency=currency)
+    price = price_of(number.get("cost"), "EUR")
+    priced: dict[str, Any] = {"monthly_cost": price.amount, "currency": price.currency} if price else {}
+    return AvailableNumber(**described(number), country=number["country"], **priced)
 
 
 def owned(number: Mapping[str, Any], webhook_url: str | None = None) -> OwnedNumber:
@@ -59,7 +48,7 @@ def owned(number: Mapping[str, Any], webhook_url: str | None = None) -> OwnedNum
 
 
 def described(number: Mapping[str, Any]) -> dict[str, Any]:
-    types = {word: type for type, word in types_in(number.get("country")).items()}
+    types = {word: type for type, word in TYPES_IN.get(number["country"], TYPES).items()}
     features = frozenset(feature for feature, word in FEATURES.items() if word in number.get("features", ()))
     shown = {"number": f"+{number['msisdn']}", "provider": "vonage", "raw": dict(number)}
     return {**shown, "type": types.get(str(number.get("type"))), "features": features}
@@ -72,28 +61,24 @@ def application_of(number: Mapping[str, Any]) -> str:
 
 def update(number: Mapping[str, Any], application_id: str) -> dict[str, str]:
     """The form that links a number to an application, or to none."""
-    form = {name: str(number[name]) for name in ("country", "msisdn", *KEPT) if number.get(name)}
+    form = given({name: number.get(name) for name in ("country", "msisdn", *KEPT)})
     if application_id and number.get("voiceCallbackType") in FORWARDED:
         form |= {"voiceCallbackType": "app", "voiceCallbackValue": application_id}
     return {**form, "app_id": application_id} if application_id else form
 
 
-def answer_url(application: Mapping[str, Any]) -> str | None:
-    webhooks = (application.get("capabilities") or {}).get("voice", {}).get("webhooks", {})
-    url: str | None = webhooks.get("answer_url", {}).get("address")
-    return url
+def answer_url(application: Mapping[str, Any]) -> Any:
+    voice = (application.get("capabilities") or {}).get("voice", {})
+    return voice.get("webhooks", {}).get("answer_url", {}).get("address")
 
 
 def point(application: dict[str, Any], webhook_url: str) -> list[str]:
     """Point the application's webhooks to ``webhook_url`` in its document, which is written whole; what was changed."""
     voice = application.setdefault("capabilities", {}).setdefault("voice", {})
-    hooks, changed = voice.setdefault("webhooks", {}), []
-    for name in ("answer_url", "event_url"):
-        before = hooks.get(name)
-        hooks[name] = {**(before or {}), "address": webhook_url, "http_method": "POST"}
-        changed += [name] if hooks[name] != before else []
+    had, webhook = voice.get("webhooks") or {}, {"address": webhook_url, "http_method": "POST"}
+    hooks = {name: {**(had.get(name) or {}), **webhook} for name in ("answer_url", "event_url")}
+    changed = [name for name, hook in hooks.items() if hook != had.get(name)]
     changed += ["signed_callbacks"] if voice.get("signed_callbacks") is not True else []
-    voice["signed_callbacks"] = True
-    for ours in ("id", "_links"):
-        application.pop(ours, None)
+    voice |= {"webhooks": {**had, **hooks}, "signed_callbacks": True}
+    application.pop("id", None), application.pop("_links", None)
     return changed

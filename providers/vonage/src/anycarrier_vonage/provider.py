@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +16,13 @@ from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, Pendin
 from anycarrier.provider import Provider
 from anycarrier.refusals import Meaning
 from anycarrier.sip import is_sip
+from anycarrier.web_tokens import is_of, signed_token, token_claims
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_vonage import commands, numbers, wire
-from anycarrier_vonage.credential import VonageCredential
+from anycarrier_vonage.credential import VonageCredential, load_key
 from anycarrier_vonage.frames import VonageSerializer
-from anycarrier_vonage.signature import ApplicationToken, check
 
-NO_PLACES = "vonage searches by digits, not by place"
+LIFETIME, REUSED = 900, 600  # seconds that a token of ours is good for, and is used: signing takes a millisecond
 NO_HEADERS = "vonage sends headers to SIP addresses only"
 NOT_HELD = "the account does not hold this number"
 
@@ -41,7 +43,7 @@ class VonageProvider(Provider):
 
     def __init__(self, credential: VonageCredential, http: httpx.AsyncClient | None = None) -> None:
         super().__init__(credential, http)
-        self.token = ApplicationToken(credential)
+        self.token, self.signed_at = "", 0
         login = credential.api_key.get_secret_value(), credential.api_secret.get_secret_value()
         self.application: dict[str, Any] = {"path": f"/v2/applications/{credential.application_id}", "auth": login}
         self.account: dict[str, Any] = {"root": "https://rest.nexmo.com", "auth": login}
@@ -49,10 +51,23 @@ class VonageProvider(Provider):
         self.calls: dict[str, Any] = {"path": f"{self.home}/v1/calls", "root": self.home}
 
     def headers(self) -> Mapping[str, str]:
-        return {"authorization": self.token.current()}
+        now = int(time.time())
+        if not 0 <= now - self.signed_at < REUSED:
+            claims = {"application_id": self.credential.application_id, "iat": now, "exp": now + LIFETIME}
+            key = load_key(self.credential.private_key)
+            self.token, self.signed_at = signed_token({**claims, "jti": str(uuid.uuid4())}, key), now
+        return {"authorization": f"Bearer {self.token}"}
 
     def verify(self, request: WebhookRequest) -> None:
-        check(request, self.credential)
+        """For POSTs, of which a token covers the body; how it covers the query of a GET is told in two ways."""
+        ours = self.credential
+        claims = token_claims(request.bearer(), ours.signature_secret.get_secret_value().encode(), now=time.time())
+        if claims.get("iss") != "Vonage" or claims.get("api_key") != ours.api_key.get_secret_value():
+            raise errors.SignatureInvalid("vonage webhook: the token is of another account or issuer")
+        if claims.get("application_id", ours.application_id) != ours.application_id:
+            raise errors.SignatureInvalid("vonage webhook: the token is of another application")
+        if not is_of(claims.get("payload_hash"), request.body):
+            raise errors.SignatureInvalid("vonage webhook: the token is of another body; webhooks must come by POST")
 
     def parse_webhook(self, request: WebhookRequest) -> CallEvent:
         return wire.parse(request, self.credential.base_url)
@@ -60,28 +75,25 @@ class VonageProvider(Provider):
     def serializer(self) -> VonageSerializer:
         return VonageSerializer()
 
-    # --- calls ----------------------------------------------------------------------------------------------------
-
     async def at(self, operation: str, call_id: str, more: str = "") -> dict[str, Any]:
         """A call lives in one region, and the hosts of others do not know it."""
         kept = (await self.facts(call_id)).get("region", "")
         host = kept if wire.trusted(kept, self.credential.base_url) else self.home
-        path = f"{host}/v1/calls/{self.path_id(operation, call_id)}{more}"
-        return {"path": path, "root": host, "operation": operation}
+        call = self.path_id(operation, call_id)
+        return {"path": f"{host}/v1/calls/{call}{more}", "root": host, "operation": operation}
 
     async def dial(self, request: DialRequest) -> Call:
         self.refuse_fields("dial", request, headers=NO_HEADERS)
-        body = commands.dial(request, self.unsupported)
+        body = commands.dial(request)
 
         def placed(answer: Any) -> Call:
             call = wire.call_of({**answer, "from": request.from_, "to": request.to}, request.reference)
-            return call.model_copy(update={"facts": wire.facts(self.home, request.from_), "raw": answer})
+            return call.model_copy(update={"facts": {"region": self.home, "line": request.from_}, "raw": answer})
 
         return await self.ask(placed, "POST", operation="dial", json=body, extra=request.extra, **self.calls)
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        action = commands.connect_stream("answer", self.unsupported, stream, call.call.to, call.call_id)
-        return commands.reply(action)
+        return commands.reply(commands.connect_stream("answer", stream, call.call.to, call.call_id))
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
         """No instructions: the call ends. Vonage has no word for busy."""
@@ -117,7 +129,7 @@ class VonageProvider(Provider):
         await self.request("PUT", **await self.at("transfer", call_id), json=body)
 
     async def send_digits(self, call_id: str, digits: str) -> None:
-        pressed = commands.keys("send_digits", self.unsupported, digits)
+        pressed = commands.keys("send_digits", digits)
         await self.request("PUT", **await self.at("send_digits", call_id, "/dtmf"), json={"digits": pressed})
 
     async def fetch_recording(self, recording_id: str) -> bytes:
@@ -127,21 +139,19 @@ class VonageProvider(Provider):
             url = f"{self.home}/v1/files/{self.path_id(operation, recording_id)}"
         return self.file(await self.send("GET", url, operation=operation, root=url.partition("/v1/")[0]), operation)
 
-    # --- numbers --------------------------------------------------------------------------------------------------
-
     async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
         operation = "search_numbers"
-        self.refuse_fields(operation, query, locality=NO_PLACES, region=NO_PLACES)
+        self.refuse_fields(operation, query, **dict.fromkeys(("locality", "region"), "vonage searches by digits"))
         if query.area_code and (query.contains or query.country not in ("US", "CA")):
             raise self.unsupported(operation, "vonage takes an area code of the USA or Canada, or digits: not both")
         if query.contains and not query.contains.isdecimal():
             raise self.unsupported(operation, "vonage searches by digits only")
         wanted = [self.word(operation, numbers.FEATURES, feature) for feature in query.features]
-        kind = self.word(operation, numbers.types_in(query.country), query.type)
+        kind = self.word(operation, numbers.TYPES_IN.get(query.country, numbers.TYPES), query.type)
         params, begin, end = numbers.search(query, kind, wanted)
         rows = await self.listed(
-            "/number/search", "numbers", operation=operation, params=params, after=numbers.pages(end),
-            extra=query.extra, **self.account,
+            "/number/search", "numbers", operation=operation, params=params, extra=query.extra, **self.account,
+            after=lambda body, page: numbers.next_page(body, page, end),
         )  # fmt: skip
         return [numbers.offer(row) for row in rows[begin % params["size"] :][: query.limit]]
 
@@ -171,13 +181,12 @@ class VonageProvider(Provider):
             return SyncResult.failed(NOT_HELD, webhook_url)
         pointed = await self.ask(dict, "GET", operation=operation, **self.application)
         changed = numbers.point(pointed, webhook_url)
+        link = ["app_id"] if numbers.application_of(held[0]) != ours else []
         if changed and not dry_run:
             await self.request("PUT", operation=operation, json=pointed, **self.application)
-        if numbers.application_of(held[0]) != ours:
-            changed.append("app_id")
-            if not dry_run:
-                await self.change(operation, "/number/update", numbers.update(held[0], ours))
-        return SyncResult.of(changed, webhook_url, dry_run=dry_run)
+        if link and not dry_run:
+            await self.change(operation, "/number/update", numbers.update(held[0], ours))
+        return SyncResult.of(changed + link, webhook_url, dry_run=dry_run)
 
     async def unconfigure_number(self, number: str, *, webhook_url: str) -> SyncResult:
         operation, ours = "unconfigure_number", self.credential.application_id
@@ -200,10 +209,10 @@ class VonageProvider(Provider):
 
     async def held(self, operation: str, number: str | None) -> list[dict[str, Any]]:
         """Vonage's rows of the account's numbers, or of one: it matches by pattern."""
-        digits, after = commands.digits(number or ""), numbers.pages(float("inf"))
+        digits = commands.digits(number or "")
         first = ({"pattern": digits, "search_pattern": 0} if digits else {}) | {"size": numbers.PAGE, "index": 1}
         rows = await self.listed(
-            "/account/numbers", "numbers", operation=operation, params=first, after=after, **self.account
+            "/account/numbers", "numbers", operation=operation, params=first, after=numbers.next_page, **self.account
         )
         return [row for row in rows if digits in ("", row.get("msisdn"))]
 

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from anycarrier import events
-from anycarrier.calls import Call, CallStatus, Direction, EndReason, Price, reason_of_sip
+from anycarrier.calls import Call, CallStatus, Direction, EndReason, price_of, reason_of_sip
+from anycarrier.networks import on_domain
 from anycarrier.numbers import normal
-from anycarrier.parsing import decimal, integer, moment, reading
+from anycarrier.parsing import moment, reading, sip_code
+from anycarrier.rest import given
 from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
-from anycarrier_vonage.credential import is_own_url
+from anycarrier_vonage.credential import DOMAINS
 
 UNDER_WAY = {"started": CallStatus.INITIATED, "ringing": CallStatus.RINGING, "answered": CallStatus.ANSWERED}
 ENDED = {
@@ -20,16 +22,11 @@ ENDED = {
     "unanswered": EndReason.NO_ANSWER,
 }  # fmt: skip
 DETAILS = {
-    "cannot_route": EndReason.PROVIDER_PERMISSION_DENIED, "declined": EndReason.REJECTED,
-    "internal_error": EndReason.PROVIDER_UNAVAILABLE, "invalid_number": EndReason.INVALID_NUMBER,
-    "number_out_of_service": EndReason.UNREACHABLE, "restricted": EndReason.REJECTED,
-    "timeout": EndReason.NO_ANSWER, "unavailable": EndReason.UNREACHABLE,
-}  # fmt: skip
-"""What ``detail`` says more exactly than the status."""
+    "cannot_route": EndReason.PROVIDER_PERMISSION_DENIED, "invalid_number": EndReason.INVALID_NUMBER,
+    "number_out_of_service": EndReason.UNREACHABLE, "unavailable": EndReason.UNREACHABLE,
+}  # fmt: skip  # those that say another thing than the status
 
-TARGET = "leg=target"
-"""In the query of the event URL of the leg that a caller is handed to: nothing else says what it belongs to."""
-
+TARGET = "leg=target"  # in the query of the event URL of the leg that a caller is handed to: nothing else names it
 TARGET_LEG = {"unanswered": "no_answer", "timeout": "no_answer", "cancelled": "canceled", "rejected": "failed"}
 SOCKET = {"started": "", "ringing": "", "answered": "started", "completed": "stopped", "disconnected": "stopped"}
 DIRECTIONS = {"inbound": Direction.INBOUND, "outbound": Direction.OUTBOUND}
@@ -74,23 +71,19 @@ def parse(request: WebhookRequest, base_url: str | None) -> events.CallEvent:
 
 def incoming(raw: dict[str, Any], call_id: str, said: dict[str, Any], base_url: str | None) -> events.IncomingCall:
     """The answer webhook. ``region_url`` is where all that is asked of the call must go."""
-    region, to = str(raw.get("region_url") or ""), number(raw["to"])
+    region, to = str(raw.get("region_url") or "").rstrip("/"), number(raw["to"])
+    facts = given({"region": region if trusted(region, base_url) else "", "line": to})
     call = Call(
         id=call_id, provider="vonage", direction=Direction.INBOUND, to=to,
         from_=number(raw.get("from") or raw.get("from_user")), status=CallStatus.RINGING,
-        facts=facts(region if trusted(region, base_url) else "", to), raw=raw,
+        facts=facts, raw=raw,
     )  # fmt: skip
     sip = {name.removeprefix("SipHeader_"): value for name, value in raw.items() if name.startswith("SipHeader_")}
     return events.IncomingCall(call=call, headers=headers_of(sip), **said)
 
 
-def facts(region: str, line: str) -> dict[str, str]:
-    """What is kept with a call: its region's host, and our number, which another leg may show."""
-    return {name: value for name, value in (("region", region.rstrip("/")), ("line", line)) if value}
-
-
 def trusted(url: str, base_url: str | None) -> bool:
-    return is_own_url(url) or bool(base_url and f"{url}/".startswith(f"{base_url}/"))
+    return on_domain(url, *DOMAINS) or bool(base_url and f"{url}/".startswith(f"{base_url}/"))
 
 
 def socket_event(raw: Mapping[str, Any], status: str, said: dict[str, Any]) -> events.CallEvent:
@@ -104,15 +97,15 @@ def socket_event(raw: Mapping[str, Any], status: str, said: dict[str, Any]) -> e
 
 def call_of(raw: Mapping[str, Any], reference: str = "") -> Call:
     """A call as REST answers and webhooks describe it."""
-    word, code = str(raw["status"]), integer(raw.get("sip_code"))
-    reason, price = ENDED.get(word), decimal(raw.get("price"))
+    word, code = str(raw["status"]), sip_code(raw.get("sip_code"))
+    reason = ENDED.get(word)
     if word in ENDED and word != "completed":
         reason = reason_of_sip(code) or DETAILS.get(str(raw.get("detail"))) or reason
     return Call(
         id=str(raw["uuid"]), provider="vonage", direction=DIRECTIONS.get(str(raw.get("direction")), Direction.UNKNOWN),
         from_=number(raw.get("from")), to=number(raw.get("to")), reference=reference, reason=reason,
         status=CallStatus.ENDED if reason else UNDER_WAY.get(word, CallStatus.INITIATED), carrier_status=status_of(raw),
-        sip_code=code, price=None if price is None else Price(amount=abs(price), currency="EUR"),
+        sip_code=code, price=price_of(raw.get("price"), "EUR"),
         answered_at=moment(raw.get("start_time")) if word in ("answered", "completed") else None,
         ended_at=moment(raw.get("end_time")) if reason else None, raw=dict(raw),
     )  # fmt: skip
@@ -124,8 +117,7 @@ def status_of(raw: Mapping[str, Any]) -> str:
 
 def number(party: Any) -> str:
     """Vonage writes numbers without their plus; names, and numbers that are none, stay as they are."""
-    if isinstance(party, list):
-        party = party[0] if party else None
+    party = party[0] if isinstance(party, list) and party else party
     if isinstance(party, Mapping):
         party = party.get("number") or party.get("uri")
     return normal(party or "") or str(party or "")
