@@ -16,6 +16,8 @@ from anycarrier.audio import PCMA_8K, AudioFormat
 from anycarrier.errors import (
     AuthenticationFailed,
     InsufficientFunds,
+    InvalidNumber,
+    InvalidSipAddress,
     NotFound,
     NumberRejected,
     PermissionDenied,
@@ -65,6 +67,7 @@ async def test_a_plain_dial_is_this_and_nothing_more(plivo: PlivoProvider, carri
     ("option", "sent"),
     [
         ({"timeout": 12.4}, {"ring_timeout": 12}),
+        ({"timeout": 0.3, "time_limit": 0.4}, {"ring_timeout": 1, "time_limit": 1}),
         ({"time_limit": 90.0}, {"time_limit": 90}),
         ({"time_limit": 1e6}, {"time_limit": 86_400}),
         ({"digits": "12w#"}, {"send_digits": "12w#"}),
@@ -282,6 +285,15 @@ async def test_a_transfer_that_cannot_be_sent_whole_is_refused(
     assert carrier.requests == []
 
 
+@pytest.mark.parametrize("to", ["", "4155550123", "tel:+14155550123", "sip:a@b.example@c.example", "sip:a@b,sip:c@d"])
+async def test_what_is_no_destination_is_sent_nowhere(plivo: PlivoProvider, carrier: Carrier, to: str):
+    with pytest.raises((InvalidNumber, InvalidSipAddress)):
+        await plivo.transfer("c1", to, status_url=STATUS_URL)
+    with pytest.raises((InvalidNumber, InvalidSipAddress)):
+        await plivo.forward(incoming(), to)
+    assert carrier.requests == []
+
+
 # --- during a call ----------------------------------------------------------------------------------------------------
 
 
@@ -353,8 +365,8 @@ async def test_a_recording_is_asked_for_in_full_length(plivo: PlivoProvider, car
     carrier.on("POST /Call/c1/Record/", httpx.Response(202, content=body))
     assert await plivo.start_recording("c1", status_url=STATUS_URL) == "48dfaf60-3b2a-11e3"
     await plivo.start_recording("c1")
-    plain, told = {"time_limit": 86_400, "file_format": "wav"}, {"callback_url": STATUS_URL, "callback_method": "POST"}
-    assert carrier.bodies == [{**plain, **told}, plain]
+    plain = {"time_limit": 86_400, "file_format": "wav"}
+    assert carrier.bodies == [{**plain, "callback_url": STATUS_URL}, plain]
 
 
 async def test_a_recording_is_stopped_and_one_that_is_over_is_not_found(plivo: PlivoProvider, carrier: Carrier):

@@ -10,7 +10,14 @@ import httpx
 import pytest
 
 from anycarrier import NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder
-from anycarrier.errors import NotFound, NumberUnavailable, RequirementsMissing, UnreadableResponse, UnsupportedOperation
+from anycarrier.errors import (
+    InvalidNumber,
+    NotFound,
+    NumberUnavailable,
+    RequirementsMissing,
+    UnreadableResponse,
+    UnsupportedOperation,
+)
 from anycarrier.numbers import NumberRequirement
 from anycarrier_plivo import PlivoProvider
 from providers.plivo.conftest import AUTH_ID, Carrier
@@ -152,6 +159,17 @@ async def test_one_number_is_read_or_not_held(plivo: PlivoProvider, carrier: Car
     (number,) = await plivo.list_numbers("+17605550166")
     assert (number.number, number.type, number.webhook_url) == ("+17605550166", NumberType.LOCAL, "http://www.google.com/")
     assert await plivo.list_numbers("+14155550199") == []
+
+
+@pytest.mark.parametrize("number", ["14155550100", "4155550100", "+1415", "00491701234567", ""])
+async def test_what_is_no_number_is_asked_of_nobody(plivo: PlivoProvider, carrier: Carrier, number: str):
+    for ask in (plivo.buy_number, plivo.release_number, plivo.list_numbers):
+        with pytest.raises(InvalidNumber):
+            await ask(number)
+    for point in (plivo.configure_number, plivo.unconfigure_number):
+        with pytest.raises(InvalidNumber):
+            await point(number, webhook_url=URL)
+    assert carrier.requests == []
 
 
 async def test_release_is_final_and_of_a_number_that_is_held(plivo: PlivoProvider, carrier: Carrier):

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
 
 from anycarrier import Call, CallProgress, CallStatus, Direction, EndReason, IncomingCall, UnknownEvent
@@ -23,7 +24,7 @@ from anycarrier.events import (
 )
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_plivo import PlivoCredential, PlivoProvider
-from providers.plivo.conftest import AUTH_ID, TOKEN
+from providers.plivo.conftest import AUTH_ID, TOKEN, Carrier
 from shared_documents import shared_path
 
 PLIVO = PlivoProvider(PlivoCredential(auth_id=AUTH_ID, auth_token=TOKEN))
@@ -31,6 +32,9 @@ URL = "https://voice.example.com/plivo/main"
 CALL = "afa6fa0c-c9c8-4abb-a673-f89f2199cc9b"
 FIELDS = {"CallUUID": CALL, "Direction": "inbound", "From": "14155550123", "To": "14155550100",
           "CallStatus": "ringing", "Event": "StartApp", "SessionStart": "2026-09-16 08:33:39.219903"}  # fmt: skip
+
+
+EMPTY = urlencode({**FIELDS, "CallUUID": ""}).encode()
 
 
 def read(url: str = URL, **fields: str) -> CallEvent:
@@ -67,8 +71,31 @@ def test_a_recorded_webhook_becomes_its_event(name: str):
     kind, status = RECORDED[name]
     assert type(event) is kind and call_of(event).status is status
     call = call_of(event)
-    assert call.id == event.call_id == event.raw["CallUUID"] and call.direction is Direction.OUTBOUND
+    assert call.id == event.call_id == event.raw["RequestUUID"] and call.direction is Direction.OUTBOUND
     assert call.from_.startswith("+") or not call.from_.isdigit() or len(call.from_) > 15
+
+
+async def test_an_account_with_two_ids_for_a_call_keeps_its_calls(carrier: Carrier, plivo: PlivoProvider):
+    """As in a sample of 2015; on the accounts of today the two are equal."""
+    event = recorded("doc_answer_get_sip_header.json")
+    request_id, uuid = event.raw["RequestUUID"], event.raw["CallUUID"]
+    call = call_of(event)
+    assert (call.id, event.call_id, call.facts["uuid"]) == (request_id, request_id, uuid) and request_id != uuid
+    assert call.facts["webhook"].endswith(f"?call={request_id}"), "what names no request is known by this"
+    told = {"CallUUID": uuid, "DialAction": "answer", "DialBLegUUID": "b"}
+    step = PLIVO.parse_webhook(WebhookRequest("POST", call.facts["webhook"], {}, urlencode(told).encode()))
+    assert isinstance(step, TransferProgress) and step.call_id == request_id
+
+    async def facts(call_id: str) -> dict[str, str]:
+        return dict(call.facts) if call_id == request_id else {}
+
+    plivo.call_facts = facts
+    carrier.on(f"DELETE /Call/{uuid}/", httpx.Response(204))
+    await plivo.hang_up(request_id)
+    assert carrier.asked == [f"DELETE /Call/{uuid}/"]
+    live = {"call_uuid": uuid, "call_status": "ringing", "direction": "outbound", "from": "1", "to": "2"}
+    carrier.on(f"GET /Call/{uuid}/", live)
+    assert (await plivo.fetch_call(request_id)).id == request_id
 
 
 def test_the_recorded_hang_up_has_its_reason_its_price_and_plivos_word():
@@ -254,7 +281,7 @@ def test_a_recording_that_names_no_call_is_read():
 def test_what_is_new_is_unknown_and_what_is_about_nothing_is_malformed():
     event = read(Event="Novelty")
     assert isinstance(event, UnknownEvent) and (event.kind, event.raw["Event"]) == ("Novelty", "Novelty")
-    for body in (b"", b"Event=Novelty", b"Event=StartApp&CallUUID=x", b"\xff\xfe", b"{}"):
+    for body in (b"", b"Event=Novelty", b"Event=StartApp&CallUUID=x", b"\xff\xfe", b"{}", EMPTY):
         with pytest.raises(MalformedMessage):
             PLIVO.parse_webhook(WebhookRequest("POST", URL, {}, body))
 

@@ -1,7 +1,6 @@
-"""Who we are to Plivo, the auth id and auth token of an account or sub-account; and how its webhooks prove the token.
+"""Who we are to Plivo: the auth id and auth token of an account; and how webhooks prove that they know the token.
 
-A signature of version 3 covers the URL, every parameter and a nonce, and no time. Version 2 covers no parameter and is
-never accepted. https://www.plivo.com/docs/voice/concepts/signature-validation
+Signatures are of version 3: over the URL, all parameters and a nonce. Version 2 covers no parameter: never accepted.
 """
 
 from __future__ import annotations
@@ -57,8 +56,9 @@ def sign(auth_token: str, nonce: str, url: str, form: Iterable[tuple[str, str]] 
 
 def check(request: WebhookRequest, auth_token: str) -> None:
     """Return if ``request`` was signed with ``auth_token``, else raise ``SignatureInvalid``."""
-    form = request.form_items() if request.method.upper() == "POST" else ()
+    form = () if request.method == "GET" else request.form_items()
     expected = sign(auth_token, request.header(NONCE) or "", request.url, form).encode()
-    given = [one.strip().encode() for name in SIGNATURES for one in (request.header(name) or "").split(",")]
+    sent = ",".join(request.header(name) or "" for name in SIGNATURES).encode("utf-8", "replace")
+    given = [one.strip() for one in sent.split(b",")]
     if not any([hmac.compare_digest(expected, one) for one in given]):  # noqa: C419  as many steps for each
         raise SignatureInvalid("plivo webhook: the V3 signature is missing or wrong; check auth_token and public_url")

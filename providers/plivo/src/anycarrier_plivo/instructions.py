@@ -9,8 +9,11 @@ from urllib.parse import quote
 from anycarrier.calls import StreamTarget
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.markup import Markup, document, element
+from anycarrier.sip import destination, is_sip
 from anycarrier.webhooks import WebhookReply
 from anycarrier_plivo.frames import CONTENT_TYPES
+
+MOST_CUSTOM = 512
 
 
 def respond(*elements: Markup) -> WebhookReply:
@@ -21,16 +24,21 @@ def hang_up(reason: str | None = None) -> Markup:
     return element("Hangup", {"reason": reason})  # busy, rejected: declines, as the first element
 
 
-def stream(target: StreamTarget, status_url: str | None) -> Markup:
+def stream(operation: str, target: StreamTarget, status_url: str | None) -> Markup:
     """Connect the call's audio both ways. ``keepCallAlive``: without it the call ends at once."""
+    custom, kind = pairs(target.custom), CONTENT_TYPES.get(target.format)
+    if kind is None or len(custom) > MOST_CUSTOM:
+        able = f"its streams are PCMU at 8 kHz or L16 at 8, 16 or 24, with {MOST_CUSTOM} bytes of custom values"
+        raise UnsupportedOperation("plivo", operation, able)
     options = {"bidirectional": True, "keepCallAlive": True, "streamTimeout": 86_400, "statusCallbackUrl": status_url}
-    kind = f"{CONTENT_TYPES[target.format]};rate={target.format.rate}"
-    return element("Stream", {**options, "contentType": kind, "extraHeaders": pairs(target.custom) or None}, target.url)
+    options |= {"contentType": f"{kind};rate={target.format.rate}", "extraHeaders": custom or None}
+    return element("Stream", options, target.url)
 
 
 def dial(to: str, caller_id: str | None, status_url: str | None, headers: str | None = None) -> Markup:
     """Ring ``to`` and connect it; ``status_url`` is told when it answers, and asked how to go on when it is over."""
-    party = element("User", {"sipHeaders": headers}, to) if to.startswith("sip:") else element("Number", {}, to)
+    to = destination(to)
+    party = element("User", {"sipHeaders": headers}, to) if is_sip(to) else element("Number", {}, to)
     return element("Dial", {"callerId": caller_id, "action": status_url, "callbackUrl": status_url}, party)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anycarrier import AvailableNumber, NumberFeature, NumberQuery, NumberType, OwnedNumber, PendingOrder, errors
-from anycarrier.numbers import NumberRequirement, SyncResult, country_of, normal
+from anycarrier.numbers import NumberRequirement, SyncResult, country_of, e164, normal
 from anycarrier.parsing import decimal, fingerprint
 from anycarrier.provider import Provider
 from anycarrier.rest import given
@@ -55,30 +55,29 @@ class PlivoNumbers(Provider):
         return [row for row in rows if kind == "Application" or normal(row.get("number"))]
 
     async def buy_number(self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None) -> Bought:
-        where = self.at("buy_number", "PhoneNumber", number.lstrip("+"))
+        where = self.at("buy_number", "PhoneNumber", e164(number)[1:])
         status, raw = await self.ask(lambda raw: (raw["status"], raw), "POST", **where, json={}, extra=extra)
         if status == "pending":
             return await self.wait_for_order(PendingOrder(id=number, number=number, provider="plivo", raw=raw), timeout)
-        return OwnedNumber(number=number, provider="plivo", id=number.lstrip("+"), raw=raw)
+        return OwnedNumber(number=number, provider="plivo", id=number[1:], raw=raw)
 
     async def fetch_order(self, order_id: str) -> Bought:
         """An order has no id of its own: it is known by its number, and done when the account holds it."""
         row = await self._get("fetch_order", "Number", order_id.lstrip("+"))
-        return read_owned(row, None) if row else PendingOrder(id=order_id, number=order_id, provider="plivo")
+        return read_owned(row, None) if row else PendingOrder(id=order_id, number=e164(order_id), provider="plivo")
 
     async def release_number(self, number: str) -> None:
-        await self.request("DELETE", **self.at("release_number", "Number", number.lstrip("+")))
+        await self.request("DELETE", **self.at("release_number", "Number", e164(number)[1:]))
 
     async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
         operation = "list_numbers"
-        only = [] if number is None else [await self._get(operation, "Number", number.lstrip("+"))]
+        only = [] if number is None else [await self._get(operation, "Number", e164(number)[1:])]
         rows = list(filter(None, only)) if only else await self._rows(operation, "Number")
         apps = sorted({application_id(row) for row in rows} - {""})
         urls = {app_id: (await self._get(operation, "Application", app_id)).get("answer_url") for app_id in apps}
         return [read_owned(row, urls.get(application_id(row)) or None) for row in rows]
 
-    async def _get(self, operation: str, kind: str, id_: str) -> dict[str, Any]:
-        """Empty for what is not there."""
+    async def _get(self, operation: str, kind: str, id_: str) -> dict[str, Any]:  # empty for what is not there
         try:
             found = await self.ask(dict, "GET", **self.at(operation, kind, id_)) if id_ else {}
         except errors.NotFound:
@@ -98,8 +97,8 @@ class PlivoNumbers(Provider):
         self, operation: str, number: str, name: str, wanted: dict[str, str], *, dry: bool = False, only: str = ""
     ) -> SyncResult:
         """Have the number point to an application with these settings: its own, or ours of that name."""
-        where, url = self.at(operation, "Number", number.lstrip("+")), wanted.get("answer_url", "")
-        if not (row := await self._get(operation, "Number", number.lstrip("+"))):
+        where, url = self.at(operation, "Number", e164(number)[1:]), wanted.get("answer_url", "")
+        if not (row := await self._get(operation, "Number", e164(number)[1:])):
             return SyncResult.failed(str(self.not_held(operation, number)), url)
         app = await self._get(operation, "Application", application_id(row))
         if only and app.get("answer_url") != only:
@@ -111,8 +110,7 @@ class PlivoNumbers(Provider):
         moved = ["application"] * (not app or app.get("app_id") != application_id(row))
         if not dry and (changed or not app):
             path, body = ("Application", *filter(None, [app.get("app_id")])), {"app_name": name, **wanted}
-            made = await self.ask(dict, "POST", **self.at(operation, *path), json=body)
-            app = app or made
+            app = {**await self.ask(dict, "POST", **self.at(operation, *path), json=body), **app}
         if not dry and moved:
             await self.ask(dict, "POST", **where, json={"app_id": app.get("app_id")})
         return SyncResult.of([*moved, *changed], url, dry_run=dry)

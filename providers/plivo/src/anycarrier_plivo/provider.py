@@ -14,13 +14,14 @@ from anycarrier.numbers import NumberRequirement
 from anycarrier.parsing import reading
 from anycarrier.refusals import Meaning
 from anycarrier.rest import given
+from anycarrier.sip import destination, is_sip
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_plivo import instructions, webhooks
 from anycarrier_plivo.credential import PlivoCredential, check
-from anycarrier_plivo.frames import CONTENT_TYPES, PlivoSerializer
+from anycarrier_plivo.frames import PlivoSerializer
 from anycarrier_plivo.numbers import PlivoNumbers
 
-LONGEST_CALL, MOST_CUSTOM = 86_400, 512  # seconds, also of a recording, which else stops after a minute; bytes
+LONGEST_CALL = 86_400  # seconds; also of a recording, which else stops after a minute
 BARRED = Meaning(errors.PermissionDenied, "Write the number in E.164, and allow its country under Geo Permissions.")
 
 
@@ -77,14 +78,14 @@ class PlivoProvider(PlivoNumbers):
         return super().refuse(error) if stranger else instructions.respond(instructions.hang_up("busy"))
 
     async def dial(self, request: DialRequest) -> Call:
-        self._require_stream("dial", request.stream)
+        instructions.stream("dial", request.stream, None)  # refused now, or never
         url, headers = request.status_url, instructions.sip_headers("dial", request.headers)
-        limit = min(round(request.time_limit), LONGEST_CALL) if request.time_limit else None
-        body = {"from": request.caller_id or request.from_, "to": request.to, "ring_timeout": round(request.timeout),
-                "answer_url": with_query(url, record="1") if request.record else url,
+        body = {"from": request.caller_id or request.from_, "to": request.to, "send_digits": request.digits,
+                "answer_url": f"{url}{'&' if '?' in url else '?'}record=1" if request.record else url,
+                "time_limit": request.time_limit and max(1, min(round(request.time_limit), LONGEST_CALL)),
                 **dict.fromkeys(("ring_url", "hangup_url"), url), "sip_headers": headers,
                 **dict.fromkeys(("answer_method", "ring_method", "hangup_method"), "POST"),
-                "send_digits": request.digits, "time_limit": limit}  # fmt: skip
+                "ring_timeout": max(1, round(request.timeout))}  # fmt: skip
         fired = {**self.at("dial", "Call"), "json": given(body), "extra": request.extra}
         call_id, raw = await self.ask(lambda raw: (str(raw["request_uuid"]), raw), "POST", **fired)
         return Call(
@@ -92,14 +93,8 @@ class PlivoProvider(PlivoNumbers):
             status=CallStatus.QUEUED, reference=request.reference, carrier_status=raw.get("message"),
         )  # fmt: skip
 
-    def _require_stream(self, operation: str, stream: StreamTarget) -> None:
-        self.require_format(operation, stream, *CONTENT_TYPES)
-        if len(instructions.pairs(stream.custom)) > MOST_CUSTOM:
-            raise self.unsupported(operation, f"plivo takes {MOST_CUSTOM} bytes of custom values")
-
     async def answer(self, call: events.IncomingCall, stream: StreamTarget) -> WebhookReply:
-        self._require_stream("answer", stream)
-        return instructions.respond(instructions.stream(stream, call.call.facts.get("webhook")))
+        return instructions.respond(instructions.stream("answer", stream, call.call.facts.get("webhook")))
 
     async def instruct(self, event: InstructionsRequested, call: Call, stream: StreamTarget | None) -> WebhookReply:
         url, asked = event.call.facts.get("webhook"), event.raw
@@ -110,7 +105,7 @@ class PlivoProvider(PlivoNumbers):
             return instructions.respond(instructions.hang_up())
         whole = {"recordSession": True, "redirect": False, "playBeep": False, "fileFormat": "wav"}
         record = element("Record", {**whole, "maxLength": LONGEST_CALL, "callbackUrl": url})
-        return instructions.respond(*[record] * ("record" in asked), instructions.stream(stream, url))
+        return instructions.respond(*[record] * ("record" in asked), instructions.stream("instruct", stream, url))
 
     async def reject(self, call: events.IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
         return instructions.respond(instructions.hang_up("busy" if reason is EndReason.BUSY else "rejected"))
@@ -121,46 +116,50 @@ class PlivoProvider(PlivoNumbers):
     async def hang_up(self, call_id: str) -> None:
         """A call that is not placed yet is known as a request only."""
         try:
-            await self.request("DELETE", **self.at("hang_up", "Call", call_id))
+            await self.request("DELETE", **self.at("hang_up", "Call", await self._uuid(call_id)))
         except errors.NotFound:
             with self.tolerating(404):
                 await self.request("DELETE", **self.at("hang_up", "Request", call_id))
 
     async def fetch_call(self, call_id: str) -> Call:
         """A live call and an ended one are two resources; in between, Plivo knows nothing for some seconds."""
-        where = self.at("fetch_call", "Call", call_id)
+        where = self.at("fetch_call", "Call", await self._uuid(call_id))
         try:
-            return await self.ask(webhooks.read_live, "GET", **where, params={"status": "live"})
+            call = await self.ask(webhooks.read_live, "GET", **where, params={"status": "live"})
         except errors.NotFound:
-            return await self.ask(webhooks.read_ended, "GET", **where)
+            call = await self.ask(webhooks.read_ended, "GET", **where)
+        return call.model_copy(update={"id": call_id})
 
     async def transfer(
         self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Plivo asks for the new instructions once the stream has ended: it is ended here, after they are known."""
-        sent = instructions.sip_headers("transfer", headers)
-        if (sent and not to.startswith("sip:")) or not status_url:
+        sent, to = instructions.sip_headers("transfer", headers), destination(to)
+        if (sent and not is_sip(to)) or not status_url:
             raise self.unsupported("transfer", "headers go to sip: addresses only; status_url is asked whom to ring")
-        url = with_query(status_url, transfer_to=to, show=caller_id, sip_headers=sent)
-        body = {"legs": "aleg", "aleg_url": url, "aleg_method": "POST"}
-        await self.request("POST", **self.at("transfer", "Call", call_id), json=body)
+        query = urlencode(given({"transfer_to": to, "show": caller_id, "sip_headers": sent}))
+        url = f"{status_url}{'&' if '?' in status_url else '?'}{query}"
+        body, uuid = {"legs": "aleg", "aleg_url": url, "aleg_method": "POST"}, await self._uuid(call_id)
+        await self.request("POST", **self.at("transfer", "Call", uuid), json=body)
         with self.tolerating(404):
-            await self.request("DELETE", **self.at("transfer", "Call", call_id, "Stream"))
+            await self.request("DELETE", **self.at("transfer", "Call", uuid, "Stream"))
+
+    async def _uuid(self, call_id: str) -> str:
+        """A dialled call is known here by its ``request_uuid``; its ``CallUUID`` is the same but for old accounts."""
+        return (await self.facts(call_id)).get("uuid", call_id)
 
     async def send_digits(self, call_id: str, digits: str) -> None:
         body = {"digits": digits, "leg": "aleg"}
-        await self.request("POST", **self.at("send_digits", "Call", call_id, "DTMF"), json=body)
+        await self.request("POST", **self.at("send_digits", "Call", await self._uuid(call_id), "DTMF"), json=body)
 
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
-        told = {"callback_url": status_url, "callback_method": "POST"} if status_url else {}
-        body = {"time_limit": LONGEST_CALL, "file_format": "wav", **told}
-        where = self.at("start_recording", "Call", call_id, "Record")
+        body = given({"time_limit": LONGEST_CALL, "file_format": "wav", "callback_url": status_url})
+        where = self.at("start_recording", "Call", await self._uuid(call_id), "Record")
         return await self.ask(lambda raw: str(raw["recording_id"]), "POST", **where, json=body)
 
-    async def stop_recording(self, call_id: str, recording_id: str = "") -> None:
-        """All of the call's: Plivo stops them together."""
-        await self.request("DELETE", **self.at("stop_recording", "Call", call_id, "Record"))
+    async def stop_recording(self, call_id: str, recording_id: str = "") -> None:  # Plivo stops all of a call's
+        await self.request("DELETE", **self.at("stop_recording", "Call", await self._uuid(call_id), "Record"))
 
     async def fetch_recording(self, recording_id: str) -> bytes:
         where = self.at("fetch_recording", "Recording", recording_id)
@@ -169,7 +168,3 @@ class PlivoProvider(PlivoNumbers):
 
     async def check_credential(self) -> str:
         return await self.ask(lambda raw: str(raw["name"]), "GET", **self.at("check_credential"))
-
-
-def with_query(url: str, **values: str | None) -> str:
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(given(values))}"
