@@ -83,6 +83,7 @@ class PlivoSandbox(Sandbox):
         return known
 
     def add_number(self, number: str) -> None:
+        self.inventory.sold.add(number)
         self.numbers.held.setdefault(number, "")
 
     def sign(self, delivery: Delivery) -> Delivery:
