@@ -102,6 +102,16 @@ def test_nothing_is_taken_without_a_key_or_a_header() -> None:
     refused(WebhookRequest("POST", URL, {**FORM, "x-signalwire-signature": "x"}, b"\xff"))
 
 
+@pytest.mark.parametrize("signature", ["x", "A" * 28, "0" * 39 + "g", "0" * 40 + "\n", "é" * 28, "\ud800"])
+def test_what_has_no_signatures_form_is_refused_unread(signature: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread(self: WebhookRequest) -> None:
+        raise AssertionError("the form of a stranger was read")
+
+    monkeypatch.setattr(WebhookRequest, "form_items", unread)
+    refused(request("CallSid=1", signature))
+    refused(request("CallSid=" + "1" * 70_000, base64_of("anything")))
+
+
 def test_the_api_token_signs_nothing_and_a_key_being_reset_does() -> None:
     credential = SignalWireCredential(
         space="example", project_id="0f1e2d3c-4b5a-4697-8877-665544332211", api_token="PTtoken", signing_key=KEY,

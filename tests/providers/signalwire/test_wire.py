@@ -158,6 +158,11 @@ def test_who_answered_is_told_in_any_of_the_words(kit: Any, word: str, who: str,
     assert call_from_rest(kit.call_body(answered_by=word), "signalwire").answered_by == who
 
 
+def test_a_call_that_rings_nobody_is_malformed(kit: Any) -> None:
+    with pytest.raises(MalformedMessage, match="number"):
+        wire.parse(kit.webhook({"CallSid": kit.CALL, "CallStatus": "ringing", "Direction": "inbound", "To": ""}))
+
+
 def test_a_word_nobody_knows_is_kept(kit: Any) -> None:
     base = {"CallSid": kit.CALL, "Direction": "inbound"}
     for fields in ({"CallStatus": "parked"}, {"RecordingStatus": "odd"}, {"StreamEvent": "odd"}, {"AnsweredBy": "odd"}):

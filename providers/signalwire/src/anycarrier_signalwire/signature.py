@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -20,15 +21,18 @@ from anycarrier.webhooks import WebhookRequest
 
 HEADERS = ("x-signalwire-signature", "x-twilio-signature", "x-signalwire-sha256-signature")
 FORM = "application/x-www-form-urlencoded"
+SHAPE = re.compile(r"[A-Za-z0-9+/]{27}=|[0-9a-f]{40}|[0-9a-f]{64}")
+LONGEST = 65_536
+"""Bytes of a body. Webhooks have two thousand."""
 
 
 def check(request: WebhookRequest, *keys: str) -> None:
     """Return if ``request`` was signed with one of ``keys``, else raise ``SignatureInvalid``."""
     if not keys or not all(keys):
         raise SignatureInvalid("no key to check the webhook with: set signing_key in the credential")
-    given = [value.encode("utf-8", "replace") for name in HEADERS if (value := request.header(name))]
-    if not given:
-        raise SignatureInvalid("the request carries no X-SignalWire-Signature")
+    given = [value.encode() for name in HEADERS if SHAPE.fullmatch(value := request.header(name) or "")]
+    if not given or len(request.body) > LONGEST:  # before a stranger's body costs anything
+        raise SignatureInvalid("the request carries no X-SignalWire-Signature, or more than any webhook holds")
     try:
         texts = list(_signed(request))
     except (MalformedMessage, ValueError):

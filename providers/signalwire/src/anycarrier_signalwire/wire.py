@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from anycarrier.errors import MalformedMessage
 from anycarrier.events import CallEvent, CallProgress, IncomingCall, InstructionsFor, InstructionsRequested
 from anycarrier.parsing import reading
 from anycarrier.webhooks import WebhookRequest
@@ -46,6 +47,8 @@ def parse(request: WebhookRequest) -> CallEvent:
             status = "no-answer" if form["CallStatus"] == "failed" else form["CallStatus"]
             form = {**form, "Timestamp": "", "CallStatus": status}
         event = twilio.parse(WebhookRequest("POST", request.url, {}, urlencode(form).encode()), "signalwire")
+    if isinstance(event, IncomingCall) and not event.call.to:
+        raise MalformedMessage("signalwire webhook: a call that rings nobody's number", request.body)
     if not isinstance(event, IncomingCall | CallProgress):
         return msgspec.structs.replace(event, raw=raw)
     ours = {"raw": raw, "carrier_status": raw["CallStatus"]}
