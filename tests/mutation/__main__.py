@@ -31,6 +31,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 STORE = "contrib/server/src/anycarrier_server/store"
 SIP = "providers/sip/src/anycarrier_sip"
+BANDWIDTH, PLIVO, SIGNALWIRE, VONAGE = (
+    f"providers/{name}/src/anycarrier_{name}" for name in ("bandwidth", "plivo", "signalwire", "vonage")
+)
 ROOMS: dict[str, tuple[str, str]] = {
     # room: its files, the tests nearest to it; tests that start a process of their own are too slow for this
     "callbook": ("src/anycarrier/callbook.py", "tests/core/test_callbook.py"),
@@ -68,12 +71,32 @@ ROOMS: dict[str, tuple[str, str]] = {
         "src/anycarrier/audio_output.py",
         "tests/core/test_session.py tests/core/test_media_stream.py tests/core/test_clear_order.py",
     ),
+    "bandwidth": (
+        f"{BANDWIDTH}/frames.py {BANDWIDTH}/bxml.py {BANDWIDTH}/wire.py",
+        "tests/providers/bandwidth/test_frames.py tests/providers/bandwidth/test_webhooks.py "
+        "tests/providers/bandwidth/test_login.py",
+    ),
+    "plivo": (
+        f"{PLIVO}/frames.py {PLIVO}/instructions.py {PLIVO}/webhooks.py",
+        "tests/providers/plivo/test_frames.py tests/providers/plivo/test_webhooks.py "
+        "tests/providers/plivo/test_signature.py",
+    ),
+    "signalwire": (
+        f"{SIGNALWIRE}/frames.py {SIGNALWIRE}/signature.py {SIGNALWIRE}/wire.py",
+        "tests/providers/signalwire/test_frames.py tests/providers/signalwire/test_signature.py "
+        "tests/providers/signalwire/test_wire.py",
+    ),
     "sip_description": (f"{SIP}/sdp.py", "tests/providers/sip/test_sdp.py"),
     "sip_jitter": (f"{SIP}/jitter.py", "tests/providers/sip/test_jitter.py"),
     "sip_packets": (f"{SIP}/rtp.py {SIP}/rtcp.py {SIP}/dtmf.py", "tests/providers/sip/test_rtp.py"),
     "sip_media": (
         f"{SIP}/media.py {SIP}/delivery.py {SIP}/playout.py {SIP}/rtp_source.py {SIP}/frames.py",
         "tests/providers/sip/test_media.py tests/providers/sip/test_rtp_sources.py tests/providers/sip/test_frames.py",
+    ),
+    "vonage": (
+        f"{VONAGE}/frames.py {VONAGE}/signature.py {VONAGE}/wire.py",
+        "tests/providers/vonage/test_frames.py tests/providers/vonage/test_signature.py "
+        "tests/providers/vonage/test_wire.py",
     ),
     "sip": ("src/anycarrier/sip.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
     "tickets": ("src/anycarrier/tickets.py", "tests/core/test_tickets.py"),
