@@ -7,10 +7,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,7 +21,7 @@ from anycarrier.errors import ConfigurationError, TicketRefused
 from anycarrier.exchange import Exchange
 from anycarrier.serializer import Frame
 from anycarrier.session import check_handler
-from anycarrier.switchboard import Handler
+from anycarrier.switchboard import PATH_CHARACTERS, Handler
 from anycarrier.tickets import find_ticket
 from anycarrier.webhooks import WebhookRequest
 
@@ -126,7 +127,10 @@ def routes(exchange: Exchange) -> list[Route | WebSocketRoute]:
     """
 
     async def webhook(request: Request) -> Response:
-        body = await _body(request)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
         if body is None:
             return Response("too large", status_code=413)
         reply = await exchange.handle_webhook(
@@ -233,7 +237,9 @@ def _public_url(exchange: Exchange, request: Request) -> str:
     Frameworks differ in what they make of ``path`` and ``root_path`` for a mounted app. A webhook's path below the
     mount is the last two segments, whatever they do.
     """
-    raw_path: bytes = request.scope.get("raw_path") or request.scope["path"].rstrip("/").encode()
+    raw_path: bytes = request.scope.get("raw_path") or quote(
+        request.scope["path"].rstrip("/"), safe=f"/{PATH_CHARACTERS}"
+    ).encode()
     path = raw_path.split(b"?")[0].decode("latin-1")
     below = "/".join(path.split("/")[-3 if path.endswith("/") else -2 :])
     query = request.scope.get("query_string", b"").decode("latin-1")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from weakref import WeakSet
 
 from anycarrier import plugins
@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from anycarrier.listener import Desk
 
 log = logging.getLogger("anycarrier")
+
+PATH_CHARACTERS = "!$&'()*+,;=:@"
+"""What stands in a URL's path as it is (RFC 3986), besides letters, digits and ``-._~``."""
 
 Handler = Callable[[MediaSession], Awaitable[None]]
 """Talks on one call; when it returns, its queued audio finishes playing and the call is hung up."""
@@ -214,8 +217,10 @@ class Switchboard:
     # --- addresses ----------------------------------------------------------------------------------------------------
 
     def webhook_url(self, provider: str, credential_id: str) -> str:
-        """Where the carrier posts for this credential."""
-        return f"{self.public_url}/{provider}/{credential_id}"
+        """Where the carrier posts for this credential; signatures cover the URL, so it is written as it will arrive."""
+        if "/" in credential_id or not credential_id.strip("."):
+            raise ConfigurationError(f"credential id {credential_id!r} cannot be part of a URL: use letters and digits")
+        return f"{self.public_url}/{provider}/{quote(credential_id, safe=PATH_CHARACTERS)}"
 
     def status_url(self, call: Call) -> str:
         """Where the carrier posts about one call of ours."""

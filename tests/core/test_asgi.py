@@ -164,6 +164,49 @@ async def test_a_ticket_opens_one_socket_only(served: tuple[Exchange, str]) -> N
     assert refused.value.response.status_code == 403
 
 
+@pytest.mark.parametrize("credential_id", ["main", "b\u00fcro 1", "tenant:1", "x?y#z", "100%", "a+b;c=d", "50%25"])
+@pytest.mark.parametrize("raw", [True, False], ids=["raw path", "decoded path only"])
+async def test_the_url_that_a_carrier_was_given_is_the_one_that_is_verified(
+    served: tuple[Exchange, str], monkeypatch: pytest.MonkeyPatch, credential_id: str, raw: bool
+) -> None:
+    exchange, _ = served
+    seen: list[str] = []
+    monkeypatch.setattr(InlineProvider, "verify", lambda self, request: seen.append(request.url))
+    app = create_app(exchange)
+
+    async def served_so(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope if raw else {**scope, "raw_path": b""}, receive, send)
+
+    given = exchange.switchboard.webhook_url("inline", credential_id)
+    exchange.switchboard.credentials.by_id[credential_id] = FakeCredential()  # type: ignore[attr-defined]
+    transport = httpx.ASGITransport(served_so)
+    async with httpx.AsyncClient(transport=transport, base_url="https://voice.example.com") as client:
+        await client.post(given.replace("/phone", "", 1) + "?ref=1", json=ringing())
+    assert seen == [f"{given}?ref=1"]
+
+
+@pytest.mark.parametrize("credential_id", ["a/b", "", ".", ".."])
+def test_a_credential_that_no_url_can_name_is_refused_before_a_carrier_is_given_one(
+    served: tuple[Exchange, str], credential_id: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be part of a URL"):
+        served[0].switchboard.webhook_url("inline", credential_id)
+
+
+async def test_a_stranger_who_hangs_up_in_the_middle_of_a_webhook_is_no_error(served: tuple[Exchange, str]) -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    answers: list[Message] = []
+
+    async def send(message: Message) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/inline/main", "query_string": b"", "headers": []}
+    await create_app(served[0])(scope, receive, send)
+    assert answers[0]["status"] == 400
+
+
 async def test_a_huge_webhook_is_refused_unread(served: tuple[Exchange, str]) -> None:
     assert (await post(served[1], {"x": "y" * 2_000_000})).status_code == 413
 
