@@ -27,8 +27,7 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
-    "redaction errors parsing oauth markup refusals networks numbers numbering_plan sip"
-    "redaction errors parsing markup web_tokens refusals networks numbers numbering_plan sip"
+    "redaction errors parsing oauth markup web_tokens refusals networks numbers numbering_plan sip"
     " credentials resampling audio wav webhooks calls call_phases events serializer listener rest provider"
     " routing hookspecs plugins callbook tickets policy position tap machine_detection audio_output media_stream"
     " session caller_audio paced_voice subscriptions switchboard call_commands call_watch dialling incoming media"
@@ -71,9 +70,8 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 # What plugins may build on: documented in docs/reference.md, and changed only with notice. A package in EXPORTED is
 # public by what it exports, not by its modules.
 PUBLIC = (
-    "__init__ redaction errors parsing oauth markup refusals networks numbering_plan numbers credentials audio wav"
-    "__init__ redaction errors parsing markup web_tokens refusals networks numbering_plan numbers credentials audio wav"
-    " webhooks calls events serializer listener rest provider routing hookspecs sip speech agent testing"
+    "__init__ redaction errors parsing oauth markup web_tokens refusals networks numbering_plan numbers credentials"
+    " audio wav webhooks calls events serializer listener rest provider routing hookspecs sip speech agent testing"
 ).split()
 EXPORTED = ("speech", "speech.workers", "agent")
 
