@@ -222,18 +222,35 @@ async def test_a_transfer_to_a_sip_address_takes_headers(vonage: VonageProvider,
 
 @pytest.mark.parametrize(
     ("status", "fetched", "over"),
-    [(204, None, True), (404, None, True), (400, "completed", True), (400, "answered", False), (500, None, False)],
+    [(204, None, True), (404, None, True), (400, "completed", True), (400, "", True), (400, "answered", False),
+     (500, None, False)],
 )
 async def test_hanging_up_a_call_that_is_over_is_success(
     vonage: VonageProvider, carrier: Carrier, status: int, fetched: str | None, over: bool
 ) -> None:
     carrier.on("PUT /v1/calls/aade", {"title": "Bad Request"} if status != 204 else None, status=status)
-    carrier.on("GET /v1/calls/aade", {**PLACED, "uuid": "aade", "status": fetched, "from": {}, "to": {}})
+    if fetched:  # else Vonage has forgotten it by then
+        carrier.on("GET /v1/calls/aade", {**PLACED, "uuid": "aade", "status": fetched, "from": {}, "to": {}})
     if over:
         await vonage.hang_up("aade")
     else:
         with pytest.raises(errors.ProviderError):
             await vonage.hang_up("aade")
+
+
+@pytest.mark.parametrize(
+    "to", ["", "4155550123", "tel:+14155550123", "+14155550123&x", "sip:a@b.example@c.example", "sip:a@b,sip:c@d"]
+)
+async def test_a_call_is_handed_to_addresses_only(vonage: VonageProvider, carrier: Carrier, to: str) -> None:
+    with pytest.raises(errors.InvalidNumber):
+        await vonage.transfer("aade", to)
+    with pytest.raises(errors.InvalidNumber):
+        await vonage.forward(ringing(), to)
+    assert carrier.asked == []
+
+
+def test_the_provider_keeps_no_secret_of_the_account(vonage: VonageProvider) -> None:
+    assert not any(secret in repr(vars(vonage)) for secret in ("kept-secret", "a1b2c3d4"))
 
 
 async def test_a_call_is_fetched_with_its_price(vonage: VonageProvider, carrier: Carrier) -> None:

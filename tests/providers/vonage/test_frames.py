@@ -126,6 +126,9 @@ def test_text_is_keys_and_marks(frame: dict[str, Any], event: DigitPressed | Mar
         {"event": "websocket:notify", "payload": {"mark": 5}},
         {"event": "websocket:notify"},
         {"event": "websocket:dtmf"},
+        {"event": "websocket:dtmf", "digit": "12"},
+        {"event": "websocket:dtmf", "digit": "x"},
+        {"event": "websocket:dtmf", "digit": "\u0000"},
         {"event": "websocket:tomorrow", "x": 1},
     ],
 )

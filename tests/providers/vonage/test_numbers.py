@@ -123,6 +123,13 @@ async def test_a_number_is_bought_with_its_country(vonage: VonageProvider, carri
     assert (bought.number, bought.id) == ("+442039050000", "442039050000")
 
 
+@pytest.mark.parametrize("number", ["14155550100", "", "+1415"])
+async def test_what_is_no_number_is_not_bought(vonage: VonageProvider, carrier: Carrier, number: str) -> None:
+    with pytest.raises(errors.InvalidNumber):
+        await vonage.buy_number(number)
+    assert carrier.asked == []
+
+
 @pytest.mark.parametrize("status", [200, 420])
 @pytest.mark.parametrize(
     ("label", "kind"),

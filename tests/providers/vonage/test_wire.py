@@ -177,12 +177,22 @@ def test_that_it_rings_is_no_news_of_the_call(status: str) -> None:
         {"speech": {"results": []}, "dtmf": {"digits": "", "timed_out": True}, "uuid": "63f6", "to": "14155550100"},
         {"speech": {"results": []}, "uuid": "63f6", "to": "14155550100"},
         {**LEG, "status": "parked"},
+        {**LEG, "status": "unanswered", "uuid": ""},
+        {"from": "14155550123", "to": None, "uuid": "aade"},
+        {"from": "14155550123", "to": [], "uuid": "aade"},
+        {"dtmf": {"digits": "12x"}, "uuid": "aade", "to": "14155550100"},
         {},
     ],
 )
 def test_everything_else_is_unknown_and_kept(body: dict[str, Any]) -> None:
     event = told(body)
     assert type(event) is events.UnknownEvent and event.raw == body
+
+
+def test_news_that_names_no_leg_is_told_apart_by_all_that_it_says() -> None:
+    first, second = ({"payload": {"n": n}, "timestamp": LEG["timestamp"]} for n in (1, 2))
+    assert told(first).event_id == told(first).event_id != told(second).event_id
+    assert told({"from": "1", "conversation_uuid": "CON-1"}).event_id
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,9 +12,9 @@ from anycarrier.audio import PCMU_8K
 from anycarrier.calls import DialRequest, MachineDetection, StreamTarget
 from anycarrier.errors import UnsupportedOperation
 from anycarrier.rest import given
-from anycarrier.sip import is_sip
+from anycarrier.sip import destination, is_sip
 from anycarrier.webhooks import WebhookReply
-from anycarrier_vonage.frames import CUSTOM, RATES
+from anycarrier_vonage.frames import CUSTOM, FORMATS
 from anycarrier_vonage.wire import TARGET
 
 RINGS_AT_MOST, LASTS_AT_MOST, MOST_HEADERS = 120, 86_400, 512
@@ -26,8 +27,8 @@ def reply(*ncco: dict[str, Any]) -> WebhookReply:
 
 def connect_stream(operation: str, stream: StreamTarget, line: str, call_id: str = "") -> dict[str, Any]:
     """Nothing may follow this action: it might be done at once. Mu-law stands for a telephone's 8 kHz."""
-    kind = stream.format.encoding, stream.format.channels
-    if stream.format != PCMU_8K and not (kind in (("L16", 1), ("PCM16", 1)) and stream.format.rate in RATES):
+    linear = replace(stream.format, encoding="PCM16") if stream.format.encoding == "L16" else stream.format
+    if stream.format != PCMU_8K and linear not in FORMATS.values():
         raise UnsupportedOperation("vonage", operation, "vonage streams 16-bit samples at 8, 16 or 24 kHz")
     headers = given({"call": call_id}) | {CUSTOM + name: value for name, value in stream.custom.items()}
     if len(msgspec.json.encode(headers)) > MOST_HEADERS:
@@ -38,7 +39,7 @@ def connect_stream(operation: str, stream: StreamTarget, line: str, call_id: str
 
 def connect_party(to: str, line: str, status_url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Bridge the call to a number or a SIP address. A caller id that is not ours would be shown as unknown."""
-    endpoint: dict[str, Any] = {"type": "phone", "number": digits(to)}
+    endpoint: dict[str, Any] = {"type": "phone", "number": digits(destination(to))}
     if is_sip(to):
         own = {name: value for name, value in (headers or {}).items() if name.lower() == "user-to-user"}
         others = {name[2:]: value for name, value in (headers or {}).items() if name not in own}

@@ -19,11 +19,9 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class VonageCredential(Credential):
-    """``api_key`` and ``api_secret`` are the account's; ``application_id`` and ``private_key`` the application's.
-
-    ``signature_secret`` signs webhooks. ``region`` is where calls are placed, if not where Vonage likes: ``us-1``.
-    ``private_key`` is entered as the PEM file that Vonage gave; its base64 is kept, without armour or line ends.
-    """
+    """``application_id`` and ``private_key`` are the application's, the rest is the account's. Webhooks are signed with
+    ``signature_secret``. ``region`` is where calls are placed (``us-1``), if not where Vonage likes. ``private_key`` is
+    entered as the PEM file that Vonage gave; its base64 is kept, without armour or line ends."""
 
     provider: str = "vonage"
     api_key: SecretStr

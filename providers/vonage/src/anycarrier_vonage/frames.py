@@ -13,9 +13,9 @@ from anycarrier.events import AudioReceived, DigitPressed, MarkReached, MediaEve
 from anycarrier.parsing import READ_FAILURES, unreadable
 from anycarrier.serializer import MediaSerializer
 
-RATES = (8000, 16000, 24000)
-FORMATS = {rate // 50 * 2: AudioFormat("PCM16", rate) for rate in RATES}  # by bytes in a message
+FORMATS = {rate // 50 * 2: AudioFormat("PCM16", rate) for rate in (8000, 16000, 24000)}  # by bytes in a message
 CONTENT = re.compile(r"audio/(\w+)(?:; ?rate=(\d{4,6}))?")
+KEYS = re.compile("[0-9A-D*#]+")
 CUSTOM = "custom-"  # before our own names among the socket's headers, which Vonage mixes with its own
 
 
@@ -51,7 +51,7 @@ class VonageSerializer(MediaSerializer):
                     kind, rate = CONTENT.findall(got.content_type.lower())[0]
                     format = AudioFormat("PCM16" if kind == "l16" else kind.upper(), int(rate or 8000))
                     return [self.started(format, frame, call_id=got.call, custom=custom)]
-                case "websocket:dtmf" if key := got.digit or got.dtmf:
+                case "websocket:dtmf" if len(key := got.digit or got.dtmf) == 1 and KEYS.fullmatch(key):
                     return [DigitPressed(key, frame)]
                 case "websocket:notify" if isinstance(got.payload, dict) and isinstance(got.payload.get("mark"), str):
                     return [MarkReached(got.payload["mark"], frame)]

@@ -61,10 +61,9 @@ def application_of(number: Mapping[str, Any]) -> str:
 
 def update(number: Mapping[str, Any], application_id: str) -> dict[str, str]:
     """The form that links a number to an application, or to none."""
-    form = given({name: number.get(name) for name in ("country", "msisdn", *KEPT)})
-    if application_id and number.get("voiceCallbackType") in FORWARDED:
-        form |= {"voiceCallbackType": "app", "voiceCallbackValue": application_id}
-    return {**form, "app_id": application_id} if application_id else form
+    form = given({**{name: number.get(name) for name in ("country", "msisdn", *KEPT)}, "app_id": application_id})
+    forwarded = application_id and number.get("voiceCallbackType") in FORWARDED
+    return form | ({"voiceCallbackType": "app", "voiceCallbackValue": application_id} if forwarded else {})
 
 
 def answer_url(application: Mapping[str, Any]) -> Any:

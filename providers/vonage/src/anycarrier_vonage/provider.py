@@ -12,7 +12,7 @@ import httpx
 from anycarrier import errors
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
 from anycarrier.events import CallEvent, IncomingCall
-from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, country_of
+from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber, PendingOrder, SyncResult, country_of, e164
 from anycarrier.provider import Provider
 from anycarrier.refusals import Meaning
 from anycarrier.sip import is_sip
@@ -23,6 +23,7 @@ from anycarrier_vonage.credential import VonageCredential, load_key
 from anycarrier_vonage.frames import VonageSerializer
 
 LIFETIME, REUSED = 900, 600  # seconds that a token of ours is good for, and is used: signing takes a millisecond
+API = "https://api.nexmo.com"
 NO_HEADERS = "vonage sends headers to SIP addresses only"
 NOT_HELD = "the account does not hold this number"
 
@@ -32,7 +33,7 @@ class VonageProvider(Provider):
     title = "Vonage"
     credential_type = VonageCredential
     credential: VonageCredential
-    base_url = "https://api.nexmo.com"
+    base_url = API
     reports_transfers = True
     error_words = (
         (r"^\d+ 420 .*(address|dashboard)", Meaning(errors.RequirementsMissing, "Buy it in Vonage's dashboard.")),
@@ -44,11 +45,17 @@ class VonageProvider(Provider):
     def __init__(self, credential: VonageCredential, http: httpx.AsyncClient | None = None) -> None:
         super().__init__(credential, http)
         self.token, self.signed_at = "", 0
-        login = credential.api_key.get_secret_value(), credential.api_secret.get_secret_value()
-        self.application: dict[str, Any] = {"path": f"/v2/applications/{credential.application_id}", "auth": login}
-        self.account: dict[str, Any] = {"root": "https://rest.nexmo.com", "auth": login}
         self.home = credential.base_url or credential.region or self.base_url
         self.calls: dict[str, Any] = {"path": f"{self.home}/v1/calls", "root": self.home}
+
+    @property
+    def account(self) -> dict[str, Any]:
+        login = self.credential.api_key.get_secret_value(), self.credential.api_secret.get_secret_value()
+        return {"root": "https://rest.nexmo.com", "auth": login}
+
+    @property
+    def application(self) -> dict[str, Any]:
+        return {**self.account, "root": API, "path": f"/v2/applications/{self.credential.application_id}"}
 
     def headers(self) -> Mapping[str, str]:
         now = int(time.time())
@@ -84,13 +91,12 @@ class VonageProvider(Provider):
 
     async def dial(self, request: DialRequest) -> Call:
         self.refuse_fields("dial", request, headers=NO_HEADERS)
-        body = commands.dial(request)
-
-        def placed(answer: Any) -> Call:
-            call = wire.call_of({**answer, "from": request.from_, "to": request.to}, request.reference)
-            return call.model_copy(update={"facts": {"region": self.home, "line": request.from_}, "raw": answer})
-
-        return await self.ask(placed, "POST", operation="dial", json=body, extra=request.extra, **self.calls)
+        body, facts = commands.dial(request), {"region": self.home, "line": request.from_}
+        ours = {"from": request.from_, "to": request.to}
+        return await self.ask(
+            lambda answer: wire.call_of({**answer, **ours}, request.reference, facts), "POST", operation="dial",
+            json=body, extra=request.extra, **self.calls,
+        )  # fmt: skip
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
         return commands.reply(commands.connect_stream("answer", stream, call.call.to, call.call_id))
@@ -100,19 +106,18 @@ class VonageProvider(Provider):
         return commands.reply()
 
     def leave_ringing(self, call: IncomingCall) -> WebhookReply:
-        """Without instructions the call would end."""
-        return commands.reply({"action": "wait", "timeout": commands.RINGS_AT_MOST})
+        return commands.reply({"action": "wait", "timeout": commands.RINGS_AT_MOST})  # without any, the call would end
 
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         return commands.reply(commands.connect_party(to, call.call.caller_id or call.call.to, status_url))
 
     async def hang_up(self, call_id: str) -> None:
-        try:
-            with self.tolerating(404):
+        with self.tolerating(404):
+            try:
                 await self.request("PUT", **await self.at("hang_up", call_id), json={"action": "hangup"})
-        except errors.RequestRejected as refusal:  # 400 was seen for calls that were over
-            if refusal.status != 400 or not (await self.fetch_call(call_id)).ended:
-                raise
+            except errors.RequestRejected as refusal:  # 400 was seen for calls that were over
+                if refusal.status != 400 or not (await self.fetch_call(call_id)).ended:
+                    raise
 
     async def fetch_call(self, call_id: str) -> Call:
         return await self.ask(wire.call_of, "GET", **await self.at("fetch_call", call_id))
@@ -158,7 +163,7 @@ class VonageProvider(Provider):
     async def buy_number(
         self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None
     ) -> OwnedNumber | PendingOrder:
-        form = {"country": country_of(number), "msisdn": commands.digits(number)}
+        form = {"country": country_of(e164(number)), "msisdn": commands.digits(number)}
         if not form["country"]:
             raise self.unsupported("buy_number", "vonage wants the country, which this number does not tell")
         await self.change("buy_number", "/number/buy", form, extra)

@@ -9,11 +9,12 @@ from anycarrier import events
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, price_of, reason_of_sip
 from anycarrier.networks import on_domain
 from anycarrier.numbers import normal
-from anycarrier.parsing import moment, reading, sip_code
+from anycarrier.parsing import fingerprint, moment, reading, sip_code
 from anycarrier.rest import given
 from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
 from anycarrier_vonage.credential import DOMAINS
+from anycarrier_vonage.frames import KEYS
 
 UNDER_WAY = {"started": CallStatus.INITIATED, "ringing": CallStatus.RINGING, "answered": CallStatus.ANSWERED}
 ENDED = {
@@ -40,7 +41,7 @@ def parse(request: WebhookRequest, base_url: str | None) -> events.CallEvent:
         about = (call_id, status, state, raw.get("recording_uuid"), raw.get("timestamp"))
         said: dict[str, Any] = {
             "reference": request.query().get("ref", ""),
-            "event_id": ":".join(str(part) for part in about if part),
+            "event_id": ":".join(str(part) for part in about if part) if call_id else fingerprint(raw),
             "occurred_at": moment(raw.get("timestamp")),
             "raw": raw,
         }
@@ -58,12 +59,13 @@ def parse(request: WebhookRequest, base_url: str | None) -> events.CallEvent:
         if status in ("human", "machine"):
             over = state in ("beep_start", "beep_timeout")
             return events.MachineDetected(answered_by=status, greeting_ended=over, beep=state == "beep_start", **said)
-        if status in UNDER_WAY or status in ENDED:
+        if call_id and (status in UNDER_WAY or status in ENDED):
             return events.CallProgress(call=call_of(raw, said["reference"]), **said)
         dtmf = raw.get("dtmf")  # an object; text in 2019
-        if digits := dtmf.get("digits") if isinstance(dtmf, Mapping) else dtmf:
-            return events.DigitReported(digit=str(digits), **said)
-        if not status and call_id and "to" in raw and not raw.keys() & {"speech", "dtmf", "type", "reason"}:
+        digits = str((dtmf.get("digits") if isinstance(dtmf, Mapping) else dtmf) or "")
+        if KEYS.fullmatch(digits):
+            return events.DigitReported(digit=digits, **said)
+        if not status and call_id and number(raw.get("to")) and not raw.keys() & {"speech", "dtmf", "type", "reason"}:
             return incoming(raw, call_id, said, base_url)
         kind = status or str(raw.get("type") or ("notify" if "payload" in raw else "error" if "reason" in raw else ""))
         return events.UnknownEvent(kind=kind, **said)
@@ -91,28 +93,24 @@ def socket_event(raw: Mapping[str, Any], status: str, said: dict[str, Any]) -> e
     headers = raw.get("headers")
     said["call_id"] = str(headers.get("call", "")) if isinstance(headers, Mapping) else ""
     if state := SOCKET.get(status, "failed" if status in ENDED else ""):
-        return events.StreamProgress(status=state, stream_id=str(raw.get("uuid")), detail=status_of(raw), **said)
+        return events.StreamProgress(status=state, stream_id=str(raw.get("uuid")), detail=status, **said)
     return events.UnknownEvent(kind=f"websocket {status}", **said)
 
 
-def call_of(raw: Mapping[str, Any], reference: str = "") -> Call:
+def call_of(raw: Mapping[str, Any], reference: str = "", facts: Mapping[str, str] | None = None) -> Call:
     """A call as REST answers and webhooks describe it."""
-    word, code = str(raw["status"]), sip_code(raw.get("sip_code"))
+    word, detail, code = str(raw["status"]), str(raw.get("detail") or ""), sip_code(raw.get("sip_code"))
     reason = ENDED.get(word)
     if word in ENDED and word != "completed":
-        reason = reason_of_sip(code) or DETAILS.get(str(raw.get("detail"))) or reason
+        reason = reason_of_sip(code) or DETAILS.get(detail) or reason
     return Call(
         id=str(raw["uuid"]), provider="vonage", direction=DIRECTIONS.get(str(raw.get("direction")), Direction.UNKNOWN),
         from_=number(raw.get("from")), to=number(raw.get("to")), reference=reference, reason=reason,
-        status=CallStatus.ENDED if reason else UNDER_WAY.get(word, CallStatus.INITIATED), carrier_status=status_of(raw),
-        sip_code=code, price=price_of(raw.get("price"), "EUR"),
+        status=CallStatus.ENDED if reason else UNDER_WAY.get(word, CallStatus.INITIATED), sip_code=code,
+        carrier_status=f"{word}: {detail}" if detail else word, price=price_of(raw.get("price"), "EUR"),
         answered_at=moment(raw.get("start_time")) if word in ("answered", "completed") else None,
-        ended_at=moment(raw.get("end_time")) if reason else None, raw=dict(raw),
+        ended_at=moment(raw.get("end_time")) if reason else None, facts=facts or {}, raw=dict(raw),
     )  # fmt: skip
-
-
-def status_of(raw: Mapping[str, Any]) -> str:
-    return f"{raw['status']}: {raw['detail']}" if raw.get("detail") else str(raw["status"])
 
 
 def number(party: Any) -> str:
