@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from anycarrier.errors import ConfigurationError, MalformedMessage
@@ -39,6 +40,12 @@ def element(name: str, attributes: Mapping[str, object] | None = None, *inner: s
     head = "".join(f" {key}={quoteattr(value)}" for key, value in told.items())
     content = "".join(part if isinstance(part, Markup) else escape(_text(part)) for part in inner)
     return Markup(f"<{name}{head}>{content}</{name}>" if content else f"<{name}{head}/>")
+
+
+def tree(name: str, fields: Mapping[str, Any]) -> Markup:
+    """An element of elements, by name: their text, or fields of their own."""
+    parts = (tree(key, each) if isinstance(each, Mapping) else element(key, {}, each) for key, each in fields.items())
+    return element(name, {}, *parts)
 
 
 def document(root: Markup) -> str:

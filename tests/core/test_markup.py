@@ -3,7 +3,7 @@
 import pytest
 
 from anycarrier.errors import ConfigurationError, MalformedMessage
-from anycarrier.markup import Markup, document, element, fits_xml, read_xml, texts
+from anycarrier.markup import Markup, document, element, fits_xml, read_xml, texts, tree
 
 
 def test_text_and_attributes_are_escaped_and_elements_are_not_escaped_again() -> None:
@@ -51,3 +51,8 @@ def test_texts_are_found_by_name_whatever_the_namespace() -> None:
 def test_what_is_no_plain_document_is_malformed(body: str) -> None:
     with pytest.raises(MalformedMessage):
         read_xml(body)
+
+
+def test_fields_become_elements_of_elements_and_are_escaped() -> None:
+    made = tree("Order", {"SiteId": "7", "Numbers": {"Number": "a<b"}, "Empty": ""})
+    assert made == "<Order><SiteId>7</SiteId><Numbers><Number>a&lt;b</Number></Numbers><Empty/></Order>"

@@ -73,3 +73,10 @@ def test_a_frame_that_is_too_large_is_refused_unread(opened: BandwidthSerializer
 
 def test_text_that_could_close_our_frame_is_not_wrapped(opened: BandwidthSerializer) -> None:
     assert [opened.encode_relayed(text) for text in ('AA"}', "AA\\", "é", "")] == [None] * 4
+
+
+def test_a_payload_with_an_escape_in_it_is_not_passed_on_as_it_stands(opened: BandwidthSerializer) -> None:
+    frame = '{"track":"inbound","payload":"\\/\\/8=","sequenceNumber":"1","eventType":"media"}'
+    assert opened.relay(frame) is None
+    [heard] = opened.decode(frame)
+    assert isinstance(heard, AudioReceived) and heard.payload == b"\xff\xff"

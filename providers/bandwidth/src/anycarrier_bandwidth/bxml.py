@@ -16,7 +16,6 @@ from anycarrier.webhooks import WebhookReply
 STREAM = "anycarrier"
 """The one stream's name, by which later documents find it; names are unique within a call."""
 
-MOST_PARAMETERS, LONGEST_NAME, LONGEST_VALUE = 12, 256, 2048
 HOLD = element("StopStream", {"name": STREAM, "wait": True})
 HANG_UP = element("Hangup")
 RING_ON = element("Ring", {"answerCall": False, "duration": 120})  # longer than any caller waits
@@ -66,8 +65,8 @@ def transfer(to: str, caller_id: str | None, url: str, login: Login) -> str:
 
 def stream_problem(stream: StreamTarget) -> str:
     """What Bandwidth cannot do about ``stream``; "" when it can do all of it."""
-    long = any(len(name) > LONGEST_NAME or len(value) > LONGEST_VALUE for name, value in stream.custom.items())
-    if long or len(stream.custom) > MOST_PARAMETERS:
-        return f"{MOST_PARAMETERS} custom values at most: names of {LONGEST_NAME}, values of {LONGEST_VALUE} characters"
+    long = any(len(name) > 256 or len(value) > 2048 for name, value in stream.custom.items())
+    if long or len(stream.custom) > 12:
+        return "it takes 12 custom values: names of 256 characters, values of 2,048"
     fits = all(fits_xml(name + value) for name, value in stream.custom.items())
     return "" if fits else "custom values with control characters do not fit into XML"

@@ -19,11 +19,10 @@ SHAPES = {
 
 
 class BandwidthCredential(Credential):
-    """An account's API credential, one voice application, and what its callbacks log in to us with.
+    """``callback_password``, of your own making, is all that proves a webhook: Bandwidth signs nothing.
 
-    Bandwidth signs nothing: ``callback_password``, of your own making, is all that proves a webhook. Buying numbers
-    needs ``site_id``, a sub-account. Numbers are put into ``vcp_id``, a voice configuration package (universal
-    platform), or into ``peer_id``, a location of that sub-account (older accounts).
+    Buying numbers needs ``site_id``, a sub-account. Numbers are put into ``vcp_id``, a voice configuration package, or
+    on older accounts into ``peer_id``, a location of that sub-account.
     """
 
     provider: str = "bandwidth"

@@ -1,8 +1,4 @@
-"""Bandwidth's media stream: the JSON frames of one two-way stream, mu-law at 8 kHz. Pure.
-
-What we send names no stream, is played in order out of a buffer of Bandwidth's own, and no mark comes back: positions
-go by the clock.
-"""
+"""Bandwidth's media stream: the JSON frames of one two-way stream, mu-law at 8 kHz. It has no marks. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +12,7 @@ from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.parsing import READ_FAILURES, unreadable
 from anycarrier.serializer import Frame, MediaSerializer
 
-MAX_FRAME = 65_536
-"""Bytes; the largest real frame, a ``start`` with twelve full parameters, has less than half of it."""
-
+MAX_FRAME = 65_536  # bytes; the largest real frame, a start with twelve full parameters, has less than half of it
 _HEAD, _TAIL = '{"eventType":"playAudio","media":{"contentType":"audio/pcmu","payload":"', '"}}'
 _KIND = "eventType"  # comes last: to choose among several structs by it, a frame would be read twice
 
@@ -34,26 +28,8 @@ class Relayed(msgspec.Struct, tag_field=_KIND, tag="media", gc=False):
     track: Literal["inbound"] = "inbound"
 
 
-class Track(msgspec.Struct, rename="camel"):
-    name: str = ""
-    media_format: dict[str, Any] = {}
-
-
-class Metadata(msgspec.Struct, rename="camel"):
-    call_id: str
-    stream_id: str = ""
-    tracks: list[Track] = []
-
-
-class Other(msgspec.Struct, rename="camel"):
-    event_type: str
-    metadata: Metadata | None = None
-    stream_params: dict[str, str] | None = None
-
-
 _decode_media = msgspec.json.Decoder(Media, strict=False).decode
 _decode_relayed = msgspec.json.Decoder(Relayed).decode
-_decode_other = msgspec.json.Decoder(Other).decode
 
 
 class BandwidthSerializer(MediaSerializer):
@@ -79,20 +55,23 @@ class BandwidthSerializer(MediaSerializer):
 
     def _other(self, frame: Frame) -> events.MediaEvent:
         try:
-            told, raw = _decode_other(frame), msgspec.json.decode(frame)
-            if told.event_type == "stop":
-                self._open = False
-                return events.StreamStopped("", raw)
-            if told.event_type == "media" or (told.event_type == "start" and told.metadata is None):
-                raise KeyError("payload" if told.event_type == "media" else "metadata")
-            if told.event_type != "start" or told.metadata is None:
-                return events.UnknownEvent(kind=told.event_type, raw=raw)
-            sent = next((track.media_format for track in told.metadata.tracks if track.name == "inbound"), {})
-            # Bandwidth's documents write audio/PCMU, the wire PCMU.
-            encoding = str(sent.get("encoding", "PCMU")).removeprefix("audio/")
-            heard, self._open = AudioFormat(encoding, int(sent.get("sampleRate", 8000))), True
-            ids = told.metadata.call_id, told.metadata.stream_id
-            return events.StreamStarted(*ids, heard, told.stream_params or {}, raw)
+            raw = msgspec.json.decode(frame)
+            kind = raw["eventType"]
+            if kind == "start":
+                told = raw["metadata"]
+                tracks: dict[str, Any] = {each["name"]: each["mediaFormat"] for each in told.get("tracks", [])}
+                sent = tracks.get("inbound", {})
+                # Bandwidth's documents write audio/PCMU, the wire PCMU.
+                encoding = str(sent.get("encoding", "PCMU")).removeprefix("audio/")
+                heard, custom = AudioFormat(encoding, int(sent.get("sampleRate", 8000))), raw.get("streamParams") or {}
+                values = {str(name): str(value) for name, value in custom.items()}
+                started = events.StreamStarted(str(told["callId"]), str(told.get("streamId", "")), heard, values, raw)
+                self._open = True
+                return started
+            if kind == "media" or not isinstance(kind, str):
+                raise KeyError("payload")
+            self._open = self._open and kind != "stop"
+            return events.StreamStopped("", raw) if kind == "stop" else events.UnknownEvent(kind=kind, raw=raw)
         except READ_FAILURES as failure:
             raise unreadable("bandwidth media frame", frame, failure) from None
 

@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from anycarrier import errors, numbers
-from anycarrier.markup import Markup, document, element, texts
+from anycarrier.markup import Markup, document, texts, tree
 from anycarrier.numbers import NumberFeature, NumberType, OwnedNumber, PendingOrder, SyncResult
 from anycarrier.provider import Provider
 from anycarrier.rest import given
@@ -22,24 +22,12 @@ from anycarrier_bandwidth.credential import BandwidthCredential
 API = "https://api.bandwidth.com"
 XML = {"accept": "application/xml", "content-type": "application/xml"}
 MOST_RESULTS, PAGE = 5000, 1000
-GONE = ("5005", "5018", "5071")
-"""Codes of a number that is not for sale any more."""
-
-UNFINISHED = ("RECEIVED", "PROCESSING", "BACKORDERED", "")
-"""An order's words for "not yet"; COMPLETE is the one good end."""
-
+GONE = ("5005", "5018", "5071")  # codes of a number that is not for sale any more
+UNFINISHED = ("RECEIVED", "PROCESSING", "BACKORDERED", "")  # an order's words for "not yet"; COMPLETE is the good end
 SERVICES = {"inboundActivated": "INBOUND", "outboundNationalActivated": "OUTBOUND_NATIONAL"}
-"""What a number of ours is to do: Bandwidth's flag of it -> the service's name."""
-
 PACKAGE = "voiceConfigurationPackageId"
-Step = tuple[list[str], Callable[[], Awaitable[Any]]]
+Steps = list[tuple[list[str], Callable[[], Awaitable[Any]]]]
 """Settings that differ, and what writes them."""
-
-
-def tree(name: str, fields: Mapping[str, Any]) -> Markup:
-    """An element of elements: text, or fields of their own, by name."""
-    parts = (tree(key, each) if isinstance(each, Mapping) else element(key, {}, each) for key, each in fields.items())
-    return element(name, {}, *parts)
 
 
 def text(root: Element, *names: str) -> str:
@@ -57,9 +45,9 @@ def international(number: str) -> str:
     return numbers.e164(numbers.normal(f"1{number}" if len(number) == 10 else number) or "")
 
 
-def listing(kind: str, number: str) -> dict[str, Any]:
-    """The part of an order that names its number."""
-    return {kind: {"TelephoneNumberList": {"TelephoneNumber": national(number)}}}
+def order_of(kind: str, inner: str, number: str, fields: Mapping[str, str] | None = None) -> Markup:
+    """An order about one number."""
+    return tree(kind, {**(fields or {}), inner: {"TelephoneNumberList": {"TelephoneNumber": national(number)}}})
 
 
 class BandwidthNumbers(Provider):
@@ -99,17 +87,16 @@ class BandwidthNumbers(Provider):
                 raise self.unsupported("search_numbers", why)
         local = {"areaCode": area, "state": query.region, "city": query.locality, "localVanity": contains}
         free = {"tollFreeVanity": contains, "tollFreeWildCardPattern": None if contains else area or "8**"}
-        wanted = {"quantity": query.limit * query.page, "LCA": "false", **given(free if toll_free else local)}
+        asked = {"quantity": query.limit * query.page, "LCA": "false", **given(free if toll_free else local)}
         same = {"provider": self.name} | query.model_dump(exclude={"area_code", "contains", "limit", "page", "extra"})
 
         def offers(body: Any) -> list[numbers.AvailableNumber]:
             found = [*texts(body, "TelephoneNumber")] if isinstance(body, Element) else body["phoneNumbers"]
-            page = found[query.limit * (query.page - 1) : query.limit * query.page]
-            offered = numbers.AvailableNumber
+            page, offered = found[query.limit * (query.page - 1) : query.limit * query.page], numbers.AvailableNumber
             return [offered(number=international(each), raw={"phoneNumber": each}, **same) for each in page]
 
         return await self.ask(
-            offers, "GET", self.at("availableNumbers"), operation="search_numbers", params={**wanted, **query.extra},
+            offers, "GET", self.at("availableNumbers"), operation="search_numbers", params=asked, extra=query.extra,
             headers={"accept": "application/json"}, root=API,
         )  # fmt: skip
 
@@ -118,15 +105,15 @@ class BandwidthNumbers(Provider):
         asked: dict[str, Any] = {"accountId": self.credential.account_id, "status": "Inservice", "size": PAGE}
         asked |= {"fullNumber": national(number)} if number is not None else {}
 
-        async def page_of(page: int) -> list[OwnedNumber]:
-            root = await self.xml("list_numbers", "GET", "/api/v2/tns", params={**asked, "page": page})
+        def owned(root: Element) -> list[OwnedNumber]:
             rows = [{each.tag: (each.text or "").strip() for each in row} for row in root.iter("TelephoneNumber")]
             known: dict[str, Any] = {"provider": self.name, "features": frozenset({NumberFeature.VOICE})}
-            try:
-                return [OwnedNumber(number=international(row["FullNumber"]), id=row["FullNumber"], raw=row,
-                                    status=row.get("Status", ""), **known) for row in rows]  # fmt: skip
-            except (ValueError, KeyError):
-                raise self.unreadable("list_numbers", "a number that is none") from None
+            return [OwnedNumber(number=international(row["FullNumber"]), id=row["FullNumber"], raw=row,
+                                status=row.get("Status", ""), **known) for row in rows]  # fmt: skip
+
+        async def page_of(page: int) -> list[OwnedNumber]:
+            root = await self.xml("list_numbers", "GET", "/api/v2/tns", params={**asked, "page": page})
+            return self.translate("list_numbers", owned, root)
 
         pages = await self.pages(
             page_of, 1, lambda rows, page: page + 1 if len(rows) == PAGE else None, operation="list_numbers"
@@ -139,30 +126,25 @@ class BandwidthNumbers(Provider):
         """``extra`` are further elements of the order, such as ``CustomerOrderId``."""
         if not self.credential.site_id:
             raise errors.ConfigurationError("bandwidth site_id is missing: the sub-account that numbers are bought for")
-        parts = {"SiteId": self.credential.site_id, **listing("ExistingTelephoneNumberOrderType", numbers.e164(number))}
-        order = tree("Order", {**parts, **{name: str(value) for name, value in (extra or {}).items()}})
+        fields = {"SiteId": self.credential.site_id, **{name: str(value) for name, value in (extra or {}).items()}}
+        order = order_of("Order", "ExistingTelephoneNumberOrderType", numbers.e164(number), fields)
         root = await self.xml("buy_number", "POST", self.at("orders"), order)
         return await self.wait_for_order(self._pending(text(root, "id"), number, root), timeout)
 
     async def fetch_order(self, order_id: str) -> OwnedNumber | PendingOrder:
         """Fulfilled once the number is in service, which is a little after the order is complete."""
         root = await self.xml("fetch_order", "GET", self.at(f"orders/{self.path_id('fetch_order', order_id)}"))
-        status = text(root, "OrderStatus")
-        try:
-            number = international(text(root, "TelephoneNumber", "FullNumber"))
-        except ValueError:
-            raise self.unreadable("fetch_order", "the order names no number") from None
-        if status == "COMPLETE" and (held := await self.list_numbers(number)):
+        number = self.translate("fetch_order", lambda: international(text(root, "TelephoneNumber", "FullNumber")))
+        if text(root, "OrderStatus") == "COMPLETE" and (held := await self.list_numbers(number)):
             return held[0]
-        self._check_order("fetch_order", status, root)
+        self._check_order("fetch_order", root)
         return self._pending(order_id, number, root)
 
     async def release_number(self, number: str) -> None:
         """Returns once Bandwidth has disconnected it, or when its order takes longer than :attr:`timeout`."""
         if not await self.list_numbers(number):
             raise self.not_held("release_number", number)
-        kind = "DisconnectTelephoneNumberOrder"
-        order = tree(kind, listing(f"{kind}Type", number))
+        order = order_of("DisconnectTelephoneNumberOrder", "DisconnectTelephoneNumberOrderType", number)
         root = await self.xml("release_number", "POST", self.at("disconnects"), order)
         await self._done("release_number", f"disconnects/{text(root, 'id')}")
 
@@ -170,7 +152,7 @@ class BandwidthNumbers(Provider):
         """The callbacks' password cannot be read back: it is written where their user differs, so change both."""
         if not await self.list_numbers(number):
             return SyncResult.failed(str(self.not_held("configure_number", number)), webhook_url)
-        steps = [await self._application(webhook_url)]
+        steps = await self._application(webhook_url)
         if self.credential.vcp_id:
             steps += await self._package(number)
         elif self.credential.site_id and self.credential.peer_id:
@@ -195,61 +177,55 @@ class BandwidthNumbers(Provider):
         await self._activate(operation, number, "DEACTIVATE", ["INBOUND"])
         return SyncResult.of(["INBOUND"], webhook_url)
 
-    # --- what sends a number's calls to us --------------------------------------------------------------------------
-
-    async def _application(self, url: str) -> Step:
+    async def _application(self, url: str) -> Steps:
         path, login = self.at(f"applications/{self.credential.application_id}"), self.credential.callback_login
         urls = {"CallInitiatedCallbackUrl": url, "CallStatusCallbackUrl": url}
         wanted = {**urls, "CallInitiatedMethod": "POST", "CallStatusMethod": "POST"}
         held = await self.xml("configure_number", "GET", path)
         differ = [name for name, value in (*wanted.items(), ("UserId", login["username"])) if text(held, name) != value]
         written = {**wanted, "CallbackCreds": {"UserId": login["username"], "Password": login["password"]}}
-        return differ, lambda: self.xml("configure_number", "PATCH", path, tree("Application", written))
+        return [(differ, lambda: self.xml("configure_number", "PATCH", path, tree("Application", written)))]
 
-    async def _package(self, number: str) -> list[Step]:
+    async def _package(self, number: str) -> Steps:
         settings, operation = await self._settings("configure_number", number), "configure_number"
         path = self.at(f"voiceConfigurationPackages/{self.credential.vcp_id}/phoneNumbers/bulk", "/v2")
-        added, elsewhere = {"action": "ADD", "phoneNumbers": [number]}, settings.get(PACKAGE) != self.credential.vcp_id
+        added, there = {"action": "ADD", "phoneNumbers": [number]}, settings.get(PACKAGE) == self.credential.vcp_id
         lacking = [name for flag, name in SERVICES.items() if not settings.get(flag)]
         return [
-            ([PACKAGE] if elsewhere else [],
+            ([] if there else [PACKAGE],
              lambda: self.request("POST", path, operation=operation, json=added, root=API)),
             (lacking, lambda: self._activate(operation, number, "ACTIVATE", lacking)),
         ]  # fmt: skip
 
-    async def _location(self, number: str, site: str, peer: str) -> list[Step]:
+    async def _location(self, number: str, site: str, peer: str) -> Steps:
         operation, place = "configure_number", self.at(f"sites/{site}/sippeers/{peer}")
         leads, settings = self.credential.application_id, f"{place}/products/origination/settings"
-        there = text(await self.xml(operation, "GET", settings), "HttpVoiceV2AppId") == leads
-        details = await self.xml(operation, "GET", f"/api/v2/tns/{national(number)}/tndetails")
+        led = text(await self.xml(operation, "GET", settings), "HttpVoiceV2AppId") == leads
+        there = text(await self.xml(operation, "GET", f"/api/v2/tns/{national(number)}/tndetails"), "PeerId") == peer
         http = {"VoiceProtocol": "HTTP", "HttpSettings": {"HttpVoiceV2AppId": leads}}
-        chosen, moved = tree("SipPeerOriginationSettings", http), {"FullNumber": national(number)}
-        move = tree("SipPeerTelephoneNumbers", moved)
+        lead, move = tree("SipPeerOriginationSettings", http), {"FullNumber": national(number)}
+        moved = tree("SipPeerTelephoneNumbers", move)
         return [
-            ([] if there else ["HttpVoiceV2AppId"], lambda: self.xml(operation, "PUT", settings, chosen)),
-            ([] if text(details, "PeerId") == peer else ["PeerId"],
-             lambda: self.xml(operation, "POST", f"{place}/movetns", move)),
-        ]  # fmt: skip
+            ([] if led else ["HttpVoiceV2AppId"], lambda: self.xml(operation, "PUT", settings, lead)),
+            ([] if there else ["PeerId"], lambda: self.xml(operation, "POST", f"{place}/movetns", moved)),
+        ]
 
     async def _settings(self, operation: str, number: str) -> Mapping[str, Any]:
         """The number's voice settings, by Bandwidth's names; empty when it has none yet."""
-        rows = await self.listed(
-            self.at("phoneNumbers/voice", "/v2"), "data", operation=operation, params={"limit": 1000}, root=API,
-            after=lambda body, asked: (
-                {**asked, "afterCursor": then} if (then := (body.get("page") or {}).get("afterCursor")) else None
-            ),
-        )  # fmt: skip
+
+        def after(body: Any, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+            cursor = (body.get("page") or {}).get("afterCursor")
+            return {**asked, "afterCursor": cursor} if cursor else None
+
+        path, most = self.at("phoneNumbers/voice", "/v2"), {"limit": PAGE}
+        rows = await self.listed(path, "data", operation=operation, params=most, after=after, root=API)
         return next((row for row in rows if row.get("phoneNumber") == number), {})
 
     async def _activate(self, operation: str, number: str, action: str, services: list[str]) -> None:
         order = {"action": action, "phoneNumbers": [number], "services": {"voice": services}}
-        order_id = await self.ask(
-            lambda body: str(body["data"]["orderId"]), "POST", self.at("serviceActivation"), operation=operation,
-            json=order, root=API,
-        )  # fmt: skip
-        await self._done(operation, f"serviceActivation/{order_id}")
-
-    # --- orders -----------------------------------------------------------------------------------------------------
+        path = self.at("serviceActivation")
+        made = await self.request("POST", path, operation=operation, json=order, root=API)
+        await self._done(operation, f"serviceActivation/{self.translate(operation, lambda: made['data']['orderId'])}")
 
     def _pending(self, order_id: str, number: str, root: Element) -> PendingOrder:
         told = {each.tag: each.text for each in root.iter() if each.text and each.text.strip()}
@@ -259,17 +235,17 @@ class BandwidthNumbers(Provider):
         """Wait for an order of no number: :attr:`timeout` seconds, after which it goes on without us."""
         clock = asyncio.get_running_loop().time
         until = clock() + self.timeout
-        while True:
-            answer = await self.request("GET", self.at(path), operation=operation, root=API)
-            xml = isinstance(answer, Element)
-            status = text(answer, "OrderStatus") if xml else str((answer.get("data") or {}).get("orderStatus") or "")
-            self._check_order(operation, status, answer)
-            if status not in UNFINISHED or clock() >= until:
+        while self._check_order(operation, await self.request("GET", self.at(path), operation=operation, root=API)):
+            if clock() >= until:
                 return
             await asyncio.sleep(self.order_poll)
 
-    def _check_order(self, operation: str, status: str, body: Any) -> None:
+    def _check_order(self, operation: str, body: Any) -> bool:
+        """Whether it is not done yet; the error of one that has failed."""
+        xml = isinstance(body, Element)
+        status = text(body, "OrderStatus") if xml else str(((body or {}).get("data") or {}).get("orderStatus") or "")
         if status not in ("COMPLETE", *UNFINISHED):
             code, words = self.error_detail(body)
             kind = errors.NumberUnavailable if code in GONE else errors.RequestRejected
             raise self.error(operation, None, code=code, message=f"the order is {status}: {words}", kind=kind)
+        return status in UNFINISHED

@@ -1,12 +1,10 @@
 """Bandwidth: Voice API v2 with instructions in the webhook's reply (BXML), two-way media streams, numbers by XML.
 
-Bandwidth signs nothing. What proves a webhook is the login that we give out with every URL of ours, and what proves a
-media socket is its ticket, which is that socket's password.
+It signs nothing: a webhook is proved by the login given out with each URL, a media socket by its ticket as password.
 """
 
 from __future__ import annotations
 
-import hmac
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -39,17 +37,13 @@ class BandwidthProvider(BandwidthNumbers):
     credential_type = BandwidthCredential
     sandbox = "anycarrier_bandwidth.sandbox:BandwidthSandbox"
     ticket_place = TicketPlace.HEADER
-    reports_ringing = False
-    reports_transfers = True
-    dials_sip = True
-    limits_calls = False
-    signs_webhooks = False
+    reports_ringing = limits_calls = signs_webhooks = False
+    reports_transfers = dials_sip = True
     base_url = "https://voice.bandwidth.com"
     error_types = {
-        **dict.fromkeys(GONE, errors.NumberUnavailable),
-        **dict.fromkeys(("5012", "5051"), errors.PermissionDenied),
-        "12512": errors.NumberRejected,
-    }
+        **dict.fromkeys(GONE, errors.NumberUnavailable), "12512": errors.NumberRejected,
+        "5012": errors.PermissionDenied, "5051": errors.PermissionDenied,
+    }  # fmt: skip
     error_words = (
         (r"^400 .*\bInvalid (to|from)\b", errors.NumberRejected),
         (r"^409 .*\bHTTP voice feature", Meaning(errors.PermissionDenied, "Ask Bandwidth to enable HTTP voice.")),
@@ -75,7 +69,7 @@ class BandwidthProvider(BandwidthNumbers):
             return  # parse_webhook says so
         known = {"accountId": self.credential.account_id, "applicationId": self.credential.application_id}
         for name, ours in known.items():
-            if not hmac.compare_digest(str(told.get(name, ours)).encode("utf-8", "replace"), ours.encode()):
+            if told.get(name, ours) != ours:
                 raise errors.SignatureInvalid(f"the webhook is of another {name} than the credential's")
 
     def parse_webhook(self, request: WebhookRequest) -> CallEvent:
@@ -96,21 +90,16 @@ class BandwidthProvider(BandwidthNumbers):
         self._check("dial", request.stream)
         url, login = request.status_url, self.credential.callback_login
         body: dict[str, Any] = {
-            "from": request.caller_id or request.from_,
-            "to": request.to,
-            "applicationId": self.credential.application_id,
+            "from": request.caller_id or request.from_, "to": request.to, "callTimeout": math.ceil(request.timeout),
             "answerUrl": _with(url, {wire.DIGITS: request.digits, wire.RECORD: "1" if request.record else None}),
-            "disconnectUrl": url,
-            "callTimeout": math.ceil(request.timeout),
-            **login,
-        }
+            "applicationId": self.credential.application_id, "disconnectUrl": url, **login,
+        }  # fmt: skip
         if request.machine_detection is not MachineDetection.OFF:
             waits = request.machine_detection is MachineDetection.WAIT_FOR_BEEP
             told = _with(url, {wire.GREETED: "1" if waits else None})
             body["machineDetection"] = {"mode": "async", "delayResult": waits, "callbackUrl": told, **login}
-        path, extra = self.at("calls"), request.extra
-        call = await self.ask(wire.call_from_rest, "POST", path, operation="dial", json=body, extra=extra)
-        ours = {"reference": request.reference, "from_": request.from_, "to": request.to}
+        extra, ours = request.extra, {"reference": request.reference, "from_": request.from_, "to": request.to}
+        call = await self.ask(wire.call_from_rest, "POST", self.at("calls"), operation="dial", json=body, extra=extra)
         return call.model_copy(update=ours)  # Bandwidth's from is the number that was shown
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
@@ -130,13 +119,13 @@ class BandwidthProvider(BandwidthNumbers):
         return bxml.reply(element("Forward", {"to": destination(to), "from": call.call.caller_id or call.call.from_}))
 
     async def hang_up(self, call_id: str) -> None:
+        operation, over = "hang_up", {"state": "completed"}
         with self.tolerating(404, 409):  # over already, or about to be
-            path = self._call("hang_up", call_id)
-            await self.request("POST", path, operation="hang_up", json={"state": "completed"})
+            await self.request("POST", self._call(operation, call_id), operation=operation, json=over)
 
     async def fetch_call(self, call_id: str) -> Call:
-        path = self._call("fetch_call", call_id)
-        return await self.ask(wire.call_from_rest, "GET", path, operation="fetch_call")
+        operation = "fetch_call"
+        return await self.ask(wire.call_from_rest, "GET", self._call(operation, call_id), operation=operation)
 
     async def transfer(
         self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
@@ -180,12 +169,11 @@ class BandwidthProvider(BandwidthNumbers):
     def _call(self, operation: str, call_id: str) -> str:
         return self.at(f"calls/{self.path_id(operation, call_id)}")
 
-    async def _run(self, operation: str, call_id: str, instructions: str) -> None:
+    async def _run(self, operation: str, call_id: str, told: str) -> None:
         path = f"{self._call(operation, call_id)}/bxml"
-        await self.request("PUT", path, operation=operation, content=instructions, headers=XML)
+        await self.request("PUT", path, operation=operation, content=told, headers=XML)
 
 
 def _with(url: str, parameters: Mapping[str, str | None]) -> str:
-    """``url`` with these in its query."""
     more = urlencode(given(parameters))
     return url + ("&" if "?" in url else "?") + more if more else url

@@ -16,15 +16,9 @@ from anycarrier.parsing import fingerprint, integer, moment, seconds, sip_code
 from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
 
-CALLBACKS = "callbacks"
-"""Fact of a call: our URL, to which the callbacks of later BXML go."""
-
-DIGITS, RECORD, GREETED = "digits", "record", "greeted"
-"""In the query of our URLs; the first two become facts of the call."""
-
-ASKS = frozenset({"initiate", "answer", "redirect", "gather", "transferAnswer", "transferComplete"})
-"""Events whose reply must be BXML."""
-
+CALLBACKS = "callbacks"  # fact of a call: our URL, to which the callbacks of later BXML go
+DIGITS, RECORD, GREETED = "digits", "record", "greeted"  # in the query of our URLs; two become facts of the call
+ASKS = frozenset({"initiate", "answer", "redirect", "gather", "transferAnswer", "transferComplete"})  # for BXML
 STATUSES = {"initiate": CallStatus.RINGING, "answer": CallStatus.ANSWERED, "disconnect": CallStatus.ENDED}
 STATES = {"queued": CallStatus.QUEUED, "answered": CallStatus.ANSWERED, "disconnected": CallStatus.ENDED}
 REASONS = {
@@ -73,7 +67,7 @@ def parse(request: WebhookRequest) -> events.CallEvent:
         facts = {name: ours[name] for name in (DIGITS, RECORD) if ours.get(name)}
         facts[CALLBACKS] = request.url.partition("?")[0]
         base["call"] = call_of(told, STATUSES[kind], told, reference=base["reference"], facts=facts)
-    return _EVENTS.get(kind, _unknown)(told, ours, base)
+    return _EVENTS[kind](told, ours, base) if kind in _EVENTS else events.UnknownEvent(kind=kind, **base)
 
 
 def call_of(told: Told, status: CallStatus, raw: Told, **known: Any) -> Call:
@@ -109,9 +103,6 @@ def call_from_rest(body: Any) -> Call:
     return call_of(told, STATES.get(text(told, "state") or "queued", known), raw)  # of a new state the times tell
 
 
-# --- one event each -------------------------------------------------------------------------------------------------
-
-
 def _incoming(told: Told, ours: Ours, base: Base) -> events.CallEvent:
     came = told.get("sipHeaders") if isinstance(told.get("sipHeaders"), Mapping) else {}
     headers = {name: value for name, value in (came or {}).items() if isinstance(value, str)}
@@ -119,10 +110,6 @@ def _incoming(told: Told, ours: Ours, base: Base) -> events.CallEvent:
     verified = text(told.get("stirShaken"), "attestationIndicator") or None
     sent_on_by = text(told.get("diversion"), "origTo") or None
     return events.IncomingCall(verified=verified, forwarded_from=sent_on_by, headers=headers_of(headers), **base)
-
-
-def _answered(told: Told, ours: Ours, base: Base) -> events.CallEvent:
-    return events.InstructionsRequested(purpose=events.InstructionsFor.ANSWERED, **base)
 
 
 def _machine(told: Told, ours: Ours, base: Base) -> events.CallEvent:
@@ -141,10 +128,9 @@ def _transfer(told: Told, ours: Ours, base: Base) -> events.CallEvent:
 
 def _recording(told: Told, ours: Ours, base: Base) -> events.CallEvent:
     status, own = RECORDINGS.get(text(told, "status"), "failed"), text(told, "recordingId")
-    return events.RecordingProgress(
-        status=status, recording_id=f"{told['callId']}:{own}" if own else None, url=text(told, "mediaUrl") or None,
-        duration=seconds(told.get("duration")), channels=integer(told.get("channels")), **base,
-    )  # fmt: skip
+    base |= {"duration": seconds(told.get("duration")), "channels": integer(told.get("channels"))}
+    recording_id, url = f"{told['callId']}:{own}" if own else None, text(told, "mediaUrl") or None
+    return events.RecordingProgress(status=status, recording_id=recording_id, url=url, **base)
 
 
 def _stream(told: Told, ours: Ours, base: Base) -> events.CallEvent:
@@ -155,16 +141,12 @@ def _stream(told: Told, ours: Ours, base: Base) -> events.CallEvent:
     return events.StreamProgress(status=status, stream_id=stream_id, detail=detail, **base)
 
 
-def _unknown(told: Told, ours: Ours, base: Base) -> events.CallEvent:
-    return events.UnknownEvent(kind=told["eventType"], **base)
-
-
 _EVENTS: Mapping[str, Callable[[Told, Ours, Base], events.CallEvent]] = {
     "initiate": _incoming,
-    "answer": _answered,
-    "disconnect": lambda told, ours, base: events.CallProgress(**base),
+    "answer": lambda t, o, base: events.InstructionsRequested(purpose=events.InstructionsFor.ANSWERED, **base),
+    "disconnect": lambda t, o, base: events.CallProgress(**base),
     "machineDetectionComplete": _machine,
-    "dtmf": lambda told, ours, base: events.DigitReported(digit=told["digit"], **base),
+    "dtmf": lambda told, o, base: events.DigitReported(digit=told["digit"], **base),
     "recordingAvailable": _recording,
     **dict.fromkeys(("transferAnswer", "transferComplete", "transferDisconnect"), _transfer),
     **dict.fromkeys(STREAMS, _stream),
