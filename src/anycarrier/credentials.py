@@ -87,8 +87,9 @@ class Credential(BaseModel):
     @classmethod
     def is_a_url(cls, url: str | None) -> str | None:
         """``base_url``, where a credential has that field; its last slash is cut off."""
-        if url is not None and not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", url):
-            raise ValueError(f"{cls.label('base_url')} is a URL, like https://api.example.com")
+        if url is not None and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+            why = "; a login does not belong into it" if "@" in url else ""
+            raise ValueError(f"{cls.label('base_url')} is a URL, like https://api.example.com{why}")
         return url.rstrip("/") if url else url
 
     @classmethod

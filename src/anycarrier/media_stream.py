@@ -35,8 +35,10 @@ from anycarrier.tap import GuardedTap, Tap
 QUEUE_FRAMES = 500
 """Audio events kept for a slow handler (10 s of 20 ms frames); beyond that the oldest audio is dropped."""
 
-HIGHEST_RATE = 192_000
-"""Samples a second; a stream that claims more would only make the resampler's tables large."""
+LOWEST_RATE, HIGHEST_RATE = 4_000, 192_000
+"""Samples a second: fewer would make hours of a frame, and more only the resampler's tables large."""
+
+KEYS = frozenset("0123456789ABCD*#")
 
 MAX_FRAME = 256 * 1024
 """Bytes; the longest frame any carrier sends is a few kilobytes."""
@@ -289,19 +291,24 @@ class MediaStream:
                 self.input.deliver(event)
         elif isinstance(event, MarkReached):
             self.output.mark_returned(event)
-        elif isinstance(event, DigitPressed):
-            if self._key_presses.is_new(event.digit, "stream", self._clock()):
-                self.events.put(event)
-        elif isinstance(event, DigitReported):
-            for digit in event.digit:
-                if self._key_presses.is_new(digit, "webhook", self._clock()):
-                    self.events.put(DigitPressed(digit, event.raw))
+        elif isinstance(event, DigitPressed | DigitReported):
+            self._press(event)
         elif isinstance(event, StreamStarted):
             self._start(event)
         elif isinstance(event, StreamStopped):
             self.stop(event.reason or "stopped by the carrier")
         else:
             self.events.put(event)
+
+    def _press(self, event: DigitPressed | DigitReported) -> None:
+        """Hand over keys, and only keys: agents act on them, and what a carrier calls one may be any text."""
+        of_stream, keys = isinstance(event, DigitPressed), event.digit.upper()
+        if not keys or not KEYS.issuperset(keys) or (of_stream and len(keys) > 1):
+            self.events.put(UnknownEvent(kind="digit", raw={"digit": event.digit[:40]}))
+            return
+        for digit in keys:
+            if self._key_presses.is_new(digit, "stream" if of_stream else "webhook", self._clock()):
+                self.events.put(DigitPressed(digit, event.raw))
 
     # --- relaying -----------------------------------------------------------------------------------------------------
 
@@ -452,6 +459,6 @@ class MediaStream:
 
 def _decoder(sent: AudioFormat, format: AudioFormat) -> Transcoder:
     """From what the carrier sends to our format; ``ValueError`` for what cannot be decoded."""
-    if not 0 < sent.rate <= HIGHEST_RATE:
+    if not LOWEST_RATE <= sent.rate <= HIGHEST_RATE:
         raise ValueError(f"no telephone audio has {sent.rate} samples a second")
     return Transcoder(source=sent, target=format)

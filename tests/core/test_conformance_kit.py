@@ -106,6 +106,25 @@ class Defective(AcmeProvider):
             "test_what_no_key_holds_is_refused_when_it_is_entered",
         },
     ),
+    "sends a call on to anything": (
+        """
+class Defective(AcmeProvider):
+    async def transfer(self, call_id, to, *, caller_id=None, status_url="", headers=None):
+        if headers:
+            raise self.unsupported("transfer", "acme sends no headers")
+        body = {"id": call_id, "to": to, "caller_id": caller_id, "status_url": status_url}
+        await self.request("POST", "/transfers", operation="transfer", json=body)
+""",
+        {"test_a_call_is_sent_on_to_an_address_or_nowhere"},
+    ),
+    "buys anything": (
+        """
+class Defective(AcmeProvider):
+    async def buy_number(self, number, *, timeout=30.0, extra=None):
+        return await self.request("POST", "/numbers", operation="buy_number", json={"number": number})
+""",
+        {"test_what_is_no_number_is_not_bought", "test_a_declared_capability_answers_and_an_undeclared_one_says_so"},
+    ),
     "secret in repr": (
         """
 class Defective(AcmeProvider):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from anycarrier import DigitPressed, Exchange, MediaSession
+from anycarrier import DigitPressed, Exchange, MediaSession, UnknownEvent
 from anycarrier.call_watch import MOST_EARLY_KEYS
 from anycarrier.errors import StreamNotOpen
 from anycarrier.media_stream import PAIRED_WITHIN, KeyPresses
@@ -71,6 +71,30 @@ async def test_keys_told_before_the_media_socket_connects_are_kept_for_the_sessi
     assert (await line.keys(MOST_EARLY_KEYS + 1))[-1] == "8", "the bounded number, and then those of the stream"
     transport.say(event="stop")
     await asyncio.wait_for(serving, 2)
+
+
+async def test_what_is_no_key_reaches_nobody_as_one(exchange: Exchange) -> None:
+    line, unknown = Line(exchange), []
+
+    async def talk(session: MediaSession) -> None:
+        async for event in session:
+            if isinstance(event, DigitPressed):
+                line.pressed.append(event)
+            elif isinstance(event, UnknownEvent):
+                unknown.append(event)
+
+    exchange.switchboard.agents = talk
+    await exchange.assign(OURS, agent_id="a", credential_id="main")
+    transport, serving = await connect(exchange, ticket_in(await ring(exchange)), "in-1")
+    for at, text in enumerate(("hello", "", "12", "<", "x" * 100)):
+        transport.say(event="dtmf", digit=text)
+        await post(exchange, event="digit", id="in-1", digit="1;" if text == "12" else text, event_id=f"e-{at}")
+    transport.say(event="dtmf", digit="c")
+    assert await line.keys(1) == "C"
+    transport.say(event="stop")
+    await asyncio.wait_for(serving, 2)
+    assert [key.digit for key in line.pressed] == ["C"]
+    assert {event.kind for event in unknown} == {"digit"} and max(len(event.raw["digit"]) for event in unknown) == 40
 
 
 STREAM, WEBHOOK = "stream", "webhook"

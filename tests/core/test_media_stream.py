@@ -262,6 +262,14 @@ async def test_a_format_that_cannot_be_encoded_ends_the_stream_as_it_starts() ->
     assert "G722 at 16000 Hz" in str(on.session.unreadable) and on.session.ended
 
 
+@pytest.mark.parametrize("rate", [0, 1, 3, 3999, 192_001])
+async def test_a_rate_that_no_telephone_has_ends_the_stream_before_a_frame_becomes_hours(rate: int) -> None:
+    on = Scene()
+    on.frames.open = True
+    on.stream.deliver(StreamStarted("c1", "s", AudioFormat("PCMU", rate)))
+    assert "cannot be decoded" in str(on.session.unreadable) and on.session.ended
+
+
 async def test_audio_too_far_ahead_is_not_sent_without_waiting() -> None:
     for frames in (RelayFrames(), AlawFrames()):
         on = Scene(frames=frames).start()

@@ -254,7 +254,7 @@ async def test_base_url_stands_for_every_host() -> None:
     assert str(sent.url) == "http://127.0.0.1:1/sandbox/x"
 
 
-@pytest.mark.parametrize("url", ["api.brook.example", "ftp://x", "https://x?y", "https://x#y", "http:///"])
+@pytest.mark.parametrize("url", ["api.brook.example", "ftp://x", "https://x?y", "https://x#y", "http:///", "http://user:pass@x"])
 def test_a_base_url_that_is_none_is_refused_when_it_is_entered(url: str) -> None:
     with pytest.raises(ValidationError, match="brook base_url is a URL"):
         Brook(base_url=url)

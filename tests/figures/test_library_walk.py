@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 WALK = Path(__file__).resolve().parent / "walk.py"
-MOST_FILES = 20
+MOST_FILES = 23
+"""Of the library. It was 20 when each adapter read times and answers by itself; the bound of both has not moved."""
+MOST_OF_ALL = 28
+"""With the adapter's."""
 
 
 def test_a_call_enters_few_files_of_the_library() -> None:
@@ -20,3 +23,4 @@ def test_a_call_enters_few_files_of_the_library() -> None:
     assert {"incoming.py", "media.py", "session.py"} <= seen, "the walk did not see the call"
     assert not any("/testing/" in path or "sandbox" in path for path in files), "the carrier is not part of the walk"
     assert len(ours) <= MOST_FILES, "\n".join(ours)
+    assert len(files) <= MOST_OF_ALL, "\n".join(files)

@@ -16,6 +16,7 @@ from anycarrier.events import CallEvent, IncomingCall
 from anycarrier.listener import Desk
 from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber
 from anycarrier.provider import Provider, TicketPlace
+from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 from anycarrier_asterisk.call import AsteriskCall
 from anycarrier_asterisk.call_status import DECLINED, STATES
@@ -138,7 +139,7 @@ class AsteriskProvider(Provider):
 
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         """A second leg, bridged with the caller once it is answered."""
-        here = self._here("forward", call.call_id)
+        to, here = destination(to), self._here("forward", call.call_id)
         await self.ari("forward", "POST", "channels", here.id, "ring")
         await here.send_on("forward", to, call.call.caller_id or call.call.from_, {})
         return WebhookReply()
@@ -164,7 +165,7 @@ class AsteriskProvider(Provider):
         headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """A second leg takes the place of our media in the call's bridge, once it is answered."""
-        here = self._here("transfer", call_id)
+        to, here = destination(to), self._here("transfer", call_id)
         await here.send_on("transfer", to, caller_id or here.call.line_number, headers or {})
 
     async def send_digits(self, call_id: str, digits: str) -> None:

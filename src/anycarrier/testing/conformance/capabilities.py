@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anycarrier.calls import Call, CallStatus, Direction, EndReason
-from anycarrier.errors import AnycarrierError, ProviderError, UnsupportedOperation
+from anycarrier.errors import AnycarrierError, CallElsewhere, InvalidNumber, ProviderError, UnsupportedOperation
 from anycarrier.events import IncomingCall, InstructionsFor, InstructionsRequested
 from anycarrier.listener import Listener
 from anycarrier.numbers import OwnedNumber, PendingOrder, SyncResult
@@ -49,6 +49,32 @@ class CapabilityChecks(Kit):
             assert answer.ok, answer.message
             undone = answer.changed or capability is not Capability.UNCONFIGURE_NUMBER
             assert undone, f"rest/{path.name} shows no number that pointed to {self.url}"
+
+    @pytest.mark.parametrize("nowhere", ["", "4155550123", "tel:+14155550123", "sip:a@b@c", "sip:a@b.example,sip:c@d"])
+    @pytest.mark.parametrize("way", [Capability.FORWARD, Capability.TRANSFER])
+    def test_a_call_is_sent_on_to_an_address_or_nowhere(self, way: Capability, nowhere: str) -> None:
+        """``destination(to)`` of ``anycarrier.sip``, before anything is sent: a wrong guess rings a stranger."""
+        if way not in self.provider.capabilities:
+            pytest.skip(f"capability {way}: not declared")
+        self.skip_without_rest()
+        call = self.incoming_or_made_up(Capability.FORWARD)
+
+        async def send_on(provider: Provider) -> None:
+            if way is Capability.FORWARD:
+                await provider.forward(call, nowhere)
+            else:
+                await provider.transfer(CALL_ID, nowhere)
+
+        with pytest.raises((InvalidNumber, UnsupportedOperation, CallElsewhere)):
+            self.ask(CassetteTransport([]), send_on)
+
+    @pytest.mark.parametrize("number", ["", "14155550100", "+1415", "(415) 555-0100"])
+    def test_what_is_no_number_is_not_bought(self, number: str) -> None:
+        """``e164(number)`` of ``anycarrier.numbers``."""
+        if Capability.BUY_NUMBER not in self.provider.capabilities:
+            pytest.skip("capability BUY_NUMBER: not declared")
+        with pytest.raises((InvalidNumber, UnsupportedOperation)):
+            self.ask(CassetteTransport([]), lambda p: p.buy_number(number))
 
     def undeclared(self, capability: Capability) -> None:
         if capability is Capability.REJECT:

@@ -22,6 +22,7 @@ from anycarrier.parsing import READ_FAILURES, reading, unreadable
 from anycarrier.provider import Provider
 from anycarrier.rest import given
 from anycarrier.serializer import MediaSerializer
+from anycarrier.sip import destination
 from anycarrier.webhooks import WebhookReply, WebhookRequest
 
 
@@ -176,7 +177,7 @@ class AcmeProvider(Provider):
     ) -> None:
         if headers:
             raise self.unsupported("transfer", "acme sends no headers")
-        body = {"id": call_id, "to": to, "caller_id": caller_id, "status_url": status_url}
+        body = {"id": call_id, "to": destination(to), "caller_id": caller_id, "status_url": status_url}
         await self.request("POST", "/transfers", operation="transfer", json=body)
 
 
