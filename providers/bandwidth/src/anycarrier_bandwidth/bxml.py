@@ -13,13 +13,10 @@ from anycarrier.markup import Markup, document, element, fits_xml
 from anycarrier.sip import is_sip
 from anycarrier.webhooks import WebhookReply
 
-STREAM = "anycarrier"
-"""The one stream's name, by which later documents find it; names are unique within a call."""
-
+STREAM = "anycarrier"  # the one stream's name, by which later documents find it
 HOLD = element("StopStream", {"name": STREAM, "wait": True})
 HANG_UP = element("Hangup")
 RING_ON = element("Ring", {"answerCall": False, "duration": 120})  # longer than any caller waits
-
 Login = Mapping[str, str]
 
 

@@ -26,8 +26,7 @@ GONE = ("5005", "5018", "5071")  # codes of a number that is not for sale any mo
 UNFINISHED = ("RECEIVED", "PROCESSING", "BACKORDERED", "")  # an order's words for "not yet"; COMPLETE is the good end
 SERVICES = {"inboundActivated": "INBOUND", "outboundNationalActivated": "OUTBOUND_NATIONAL"}
 PACKAGE = "voiceConfigurationPackageId"
-Steps = list[tuple[list[str], Callable[[], Awaitable[Any]]]]
-"""Settings that differ, and what writes them."""
+Steps = list[tuple[list[str], Callable[[], Awaitable[Any]]]]  # settings that differ, and what writes them
 
 
 def text(root: Element, *names: str) -> str:
@@ -115,9 +114,10 @@ class BandwidthNumbers(Provider):
             root = await self.xml("list_numbers", "GET", "/api/v2/tns", params={**asked, "page": page})
             return self.translate("list_numbers", owned, root)
 
-        pages = await self.pages(
-            page_of, 1, lambda rows, page: page + 1 if len(rows) == PAGE else None, operation="list_numbers"
-        )
+        def after(rows: list[OwnedNumber], page: int) -> int | None:
+            return page + 1 if len(rows) == PAGE else None
+
+        pages = await self.pages(page_of, 1, after, operation="list_numbers")
         return [each for rows in pages for each in rows if number in (None, each.number)]
 
     async def buy_number(
@@ -203,8 +203,8 @@ class BandwidthNumbers(Provider):
         led = text(await self.xml(operation, "GET", settings), "HttpVoiceV2AppId") == leads
         there = text(await self.xml(operation, "GET", f"/api/v2/tns/{national(number)}/tndetails"), "PeerId") == peer
         http = {"VoiceProtocol": "HTTP", "HttpSettings": {"HttpVoiceV2AppId": leads}}
-        lead, move = tree("SipPeerOriginationSettings", http), {"FullNumber": national(number)}
-        moved = tree("SipPeerTelephoneNumbers", move)
+        lead = tree("SipPeerOriginationSettings", http)
+        moved = tree("SipPeerTelephoneNumbers", {"FullNumber": national(number)})
         return [
             ([] if led else ["HttpVoiceV2AppId"], lambda: self.xml(operation, "PUT", settings, lead)),
             ([] if there else ["PeerId"], lambda: self.xml(operation, "POST", f"{place}/movetns", moved)),

@@ -21,10 +21,9 @@ DIGITS, RECORD, GREETED = "digits", "record", "greeted"  # in the query of our U
 ASKS = frozenset({"initiate", "answer", "redirect", "gather", "transferAnswer", "transferComplete"})  # for BXML
 STATUSES = {"initiate": CallStatus.RINGING, "answer": CallStatus.ANSWERED, "disconnect": CallStatus.ENDED}
 STATES = {"queued": CallStatus.QUEUED, "answered": CallStatus.ANSWERED, "disconnected": CallStatus.ENDED}
-REASONS = {
-    "hangup": EndReason.USER_HANGUP,  # who hung up is not told, and the exchange knows when it was us
-    "busy": EndReason.BUSY, "timeout": EndReason.NO_ANSWER, "cancel": EndReason.CANCELED,
-    "rejected": EndReason.REJECTED, "account-limit": EndReason.PROVIDER_RATE_LIMITED,
+REASONS = {  # of a hangup it is not told who hung up, and the exchange knows when it was us
+    "hangup": EndReason.USER_HANGUP, "busy": EndReason.BUSY, "timeout": EndReason.NO_ANSWER,
+    "cancel": EndReason.CANCELED, "rejected": EndReason.REJECTED, "account-limit": EndReason.PROVIDER_RATE_LIMITED,
     "node-capacity-exceeded": EndReason.PROVIDER_UNAVAILABLE,
     **dict.fromkeys(("callback-error", "invalid-bxml", "application-error"), EndReason.AGENT_ERROR),
 }  # fmt: skip
