@@ -6,9 +6,10 @@ A webhook carrier never sees this. A listener carrier overrides ``Provider.liste
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from anycarrier.events import CallEvent
 from anycarrier.serializer import Frame
@@ -159,6 +160,11 @@ class Desk(Protocol):
         that is over, or of another credential's.
 
         The call counts as answered once its stream has started, unless that is ``early`` (:class:`StreamStarted`).
+        """
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
+        """Do ``work`` beside. If it fails, "could not ``what``" is reported; it is cancelled when the exchange stops.
         """
         ...
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from anycarrier.call_phases import longer
 from anycarrier.errors import (
@@ -387,6 +387,10 @@ class CredentialDesk:
         if admitted.credential_id != self.credential_id:
             raise TicketRefused("it was made for another credential's call")
         await self._media.serve(admitted, transport)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
+        """Do ``work`` beside."""
+        return self._board.spawn(work, what)
 
     def shared(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> AbstractAsyncContextManager[T]:
         """One value for all listeners of the exchange."""

@@ -642,6 +642,23 @@ class Operated:
 class OperatedTrunkListener(Operated, TrunkListener): ...
 
 
+async def test_what_a_listener_does_beside_is_reported_if_it_fails_and_cancelled_at_the_end(
+    trunk: Trunk, two: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(two.switchboard, "report", lambda what, failure: told.append(f"{what}: {failure}"))
+    desk = two.listeners.desk(await two.switchboard.provider("one"), "one")
+
+    async def fails() -> None:
+        raise OSError("the cable is out")
+
+    await asyncio.wait([desk.spawn(fails(), "ring the bell")])
+    assert told == ["could not ring the bell: the cable is out"]
+    waits = desk.spawn(asyncio.sleep(600), "sleep")
+    await two.stop()
+    assert waits.cancelled()
+
+
 async def test_health_says_what_a_listener_knows_and_why_one_is_closed(trunk: Trunk, two: Exchange) -> None:
     trunk.failures["two"] = [TAKEN, TAKEN]
     with suppress(ConfigurationError):

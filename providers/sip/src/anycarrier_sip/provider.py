@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from anycarrier import errors
 from anycarrier.calls import Call, DialRequest, EndReason, StreamTarget
-from anycarrier.events import CallEvent, IncomingCall, TransferProgress
+from anycarrier.events import IncomingCall, TransferProgress
 from anycarrier.listener import Desk
-from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber
-from anycarrier.provider import Provider, TrialPhone
-from anycarrier.webhooks import WebhookReply, WebhookRequest
+from anycarrier.own_trunks import OwnTrunks
+from anycarrier.provider import TrialPhone
+from anycarrier.webhooks import WebhookReply
 from anycarrier_sip.call_status import REFUSALS
 from anycarrier_sip.credential import SipCredential, trial_phone
 from anycarrier_sip.dialog import seconds_of
@@ -32,7 +32,7 @@ DIAL_PATIENCE = 2.0
 """Seconds that ``dial`` waits for a first word; the call goes on after them."""
 
 
-class SipProvider(Provider):
+class SipProvider(OwnTrunks):
     """Calls over SIP and RTP in the process itself, with one trunk, PBX or set of softphones."""
 
     name = "sip"
@@ -65,26 +65,8 @@ class SipProvider(Provider):
         assert settings is None or isinstance(settings, SipSettings)
         return trial_phone(settings, port, password)
 
-    # --- webhooks: SIP has none -------------------------------------------------------------------------------------
-
-    def verify(self, request: WebhookRequest) -> None:
-        raise errors.SignatureInvalid("sip has no webhooks: nobody can have sent this one")
-
-    def parse_webhook(self, request: WebhookRequest) -> CallEvent:
-        raise errors.MalformedMessage("sip has no webhooks", request.body)
-
     def serializer(self) -> SipSerializer:
         return SipSerializer()
-
-    # --- numbers ----------------------------------------------------------------------------------------------------
-
-    async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
-        raise self.unsupported("search_numbers", "a trunk's numbers are bought at its carrier")
-
-    async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
-        """The credential's own list: SIP cannot ask a carrier for it."""
-        held = self.credential.numbers
-        return [OwnedNumber(number=one, provider=self.name, id=one) for one in held if number in (None, one)]
 
     async def check_credential(self) -> str:
         """One REGISTER or OPTIONS, over the exchange's sockets, else over one for this question."""
