@@ -10,5 +10,4 @@ __all__ = ["AsteriskCredential", "AsteriskProvider"]
 
 @hookimpl
 def anycarrier_providers() -> list[type[Provider]]:
-    """Asterisk."""
     return [AsteriskProvider]

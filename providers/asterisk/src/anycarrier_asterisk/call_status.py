@@ -6,9 +6,7 @@ from typing import Any
 from anycarrier import errors
 from anycarrier.calls import CallStatus, EndReason, reason_of_sip
 
-STATES = {"Ring": CallStatus.RINGING, "Ringing": CallStatus.RINGING, "Up": CallStatus.ANSWERED}
-"""By ``channel.state``; each other one comes before."""
-
+STATES = {"Ring": CallStatus.RINGING, "Ringing": CallStatus.RINGING, "Up": CallStatus.ANSWERED}  # others come before
 _GONE, _WRONG, _DENIED = EndReason.PROVIDER_UNAVAILABLE, EndReason.INVALID_NUMBER, EndReason.PROVIDER_PERMISSION_DENIED
 _LIMITED, _NOBODY, _ENDED = EndReason.PROVIDER_RATE_LIMITED, EndReason.UNREACHABLE, EndReason.CANCELED
 
@@ -17,23 +15,20 @@ BY_CAUSE: Mapping[object, EndReason] = {
     **dict.fromkeys((27, 34, 38, 41, 42, 44, 58), _GONE), 21: EndReason.REJECTED, 3: _NOBODY, 16: _ENDED, 26: _ENDED,
 }  # fmt: skip
 """Of a call that was not answered. 0 and 127 tell nothing."""
-BY_DIAL = {
-    "BUSY": EndReason.BUSY, "NOANSWER": EndReason.NO_ANSWER, "CANCEL": _ENDED, "CONGESTION": _GONE,
-    "CHANUNAVAIL": _NOBODY,
-}  # fmt: skip
+BY_DIAL = {"CANCEL": _ENDED, "CONGESTION": _GONE, "CHANUNAVAIL": _NOBODY}
+BY_DIAL |= {"BUSY": EndReason.BUSY, "NOANSWER": EndReason.NO_ANSWER}
 """By the last Dial status, where the cause tells nothing: that of a busy channel may be 0."""
-BY_SIP = {402: _DENIED, 429: _LIMITED, 485: _WRONG}
-"""Where the library's own table of SIP says nothing."""
-
+BY_SIP = {402: _DENIED, 429: _LIMITED, 485: _WRONG}  # where the library's own table of SIP says nothing
 RAISED = {
     _WRONG: errors.NumberRejected, EndReason.PROVIDER_AUTH_FAILED: errors.AuthenticationFailed,
     _DENIED: errors.PermissionDenied, _LIMITED: errors.RateLimited,
 }  # fmt: skip
 """What a dial raises that ended before it rang: what caller or operator can correct. A busy callee is no error."""
-TRANSFERS = {EndReason.BUSY: "busy", EndReason.NO_ANSWER: "no_answer", _ENDED: "canceled"}
-"""What a transfer came to whose target did not answer; else it has failed."""
-DECLINED = {EndReason.BUSY: "busy", _WRONG: "unallocated"}
-"""How Asterisk is told to decline a call; else it is "rejected"."""
+DECLINED = {EndReason.BUSY: "busy", _WRONG: "unallocated"}  # how Asterisk is told to decline; else "rejected"
+NO_NEWS = frozenset(
+    "StasisStart Dial ChannelCreated ChannelVarset ChannelDialplan ChannelCallerId ChannelConnectedLine"
+    " ChannelStateChange ChannelHangupRequest ChannelEnteredBridge ChannelLeftBridge ChannelDtmfReceived".split()
+)
 
 
 def sip_status(event: Mapping[str, Any]) -> int | None:
@@ -57,10 +52,3 @@ def words_of(event: Mapping[str, Any], dial_status: str = "") -> str:
     """Asterisk's own words for an end."""
     said = str(event.get("cause_txt") or "left Stasis")
     return f"{said}; {dial_status}" if dial_status not in ("", "ANSWER") else said
-
-
-def too_old(version: str) -> bool:
-    """True before 20.18, 22.8, 23.2: its chan_websocket has no JSON. A version from Git may be anything."""
-    series, _, rest = version.removeprefix("certified/").replace("-", ".").partition(".")
-    release, needed = rest.partition(".")[0], {"20": 18, "22": 8, "23": 2}
-    return series.isdecimal() and release.isdecimal() and int(series) < 24 and int(release) < needed.get(series, 999)

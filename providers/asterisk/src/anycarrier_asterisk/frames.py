@@ -26,19 +26,9 @@ CUSTOM = "ANYCARRIER_CUSTOM"
 """The variable of the media channel that brings the stream's custom values back, as JSON."""
 
 
-class Told(msgspec.Struct):
-    """Any event; the kinds differ in which of these fields they fill."""
-
-    event: str
-    channel_id: str = ""
-    format: str = ""
-    optimal_frame_size: int = 0
-    channel_variables: dict[str, Any] = {}
-    digit: str = ""
-    correlation_id: str = ""
-    error_text: str = ""
-
-
+_TEXTS = [(name, str, "") for name in ("channel_id", "format", "digit", "correlation_id", "error_text")]
+_OTHERS = [("optimal_frame_size", int, 0), ("channel_variables", dict, {})]
+Told: Any = msgspec.defstruct("Told", [("event", str), *_TEXTS, *_OTHERS])  # the kinds differ in which fields they fill
 _decode = msgspec.json.Decoder(Told).decode
 _decode_custom = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -47,7 +37,6 @@ class AsteriskSerializer(MediaSerializer):
     """One stream. It starts early: audio reaches the caller once the media channel is in the bridge of the call's."""
 
     __slots__ = ("_aliases", "_json", "_marks", "_size", "_tail", "audio_out")
-
     stop_frame = False
     buffer_seconds = 15.0
 
@@ -80,8 +69,9 @@ class AsteriskSerializer(MediaSerializer):
         sent = FORMATS.get(told.format) or AudioFormat(told.format, 8000)
         held = _decode_custom(told.channel_variables.get(CUSTOM) or "{}")
         self.audio_out, self._size, self._json = sent, told.optimal_frame_size, frame[:1] == "{"
-        channel = told.channel_id
-        return events.StreamStarted(call_of(channel), channel, sent, held, frame, early=True, silent=True)
+        channel = told.channel_id or "?"
+        call_id = re.sub(r"^anycarrier\.[^.]*\.media\.", "", channel)  # another channel's is no call's
+        return events.StreamStarted(call_id, channel, sent, held, frame, early=True, silent=True)
 
     def encode_audio(self, payload: bytes) -> list[Frame]:
         size = self._size
@@ -94,8 +84,7 @@ class AsteriskSerializer(MediaSerializer):
         return [payload[at : min(at + most, whole)] for at in range(0, whole, most)]
 
     def flush(self) -> list[Frame]:
-        """The tail, filled up with silence: Asterisk would drop it as it is."""
-        tail, self._tail = self._tail, b""
+        tail, self._tail = self._tail, b""  # filled up with silence: Asterisk would drop it as it is
         return [tail.ljust(self._size, bytes((SILENCE.get(self.audio_out.encoding, 0),)))] if tail else []
 
     def encode_mark(self, name: str) -> list[Frame]:
@@ -111,22 +100,14 @@ class AsteriskSerializer(MediaSerializer):
         quoted = msgspec.json.encode(name).decode()
         return f'{{"command":"MARK_MEDIA","correlation_id":{quoted}}}' if self._json else f"MARK_MEDIA {name}"
 
-    def encode_clear(self) -> list[Frame]:
-        """Marks that wait never come back."""
+    def encode_clear(self) -> list[Frame]:  # marks that wait never come back
         self._check_open()
-        self._tail = b""
-        self._marks.clear()
+        self._tail, self._marks = b"", {}
         return ['{"command":"FLUSH_MEDIA"}' if self._json else "FLUSH_MEDIA"]
 
     def _check_open(self) -> None:
         if not self._size:
             raise StreamNotOpen("the media stream is not open: wait for StreamStarted")
-
-
-def call_of(channel_id: str) -> str:
-    """The call whose media channel ``anycarrier.APP.media.CALL`` is; another channel's id is no call's of ours."""
-    parts = channel_id.split(".", 3)
-    return parts[3] if len(parts) == 4 and (parts[0], parts[2]) == ("anycarrier", "media") else channel_id or "?"
 
 
 def _plain(text: str) -> Told:

@@ -12,23 +12,22 @@ from urllib.parse import quote
 
 from anycarrier import errors
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget
-from anycarrier.events import CallEvent, IncomingCall
+from anycarrier.events import IncomingCall
 from anycarrier.listener import Desk
-from anycarrier.numbers import AvailableNumber, NumberQuery, OwnedNumber
-from anycarrier.provider import Provider, TicketPlace
-from anycarrier.sip import destination
-from anycarrier.webhooks import WebhookReply, WebhookRequest
+from anycarrier.numbers import e164
+from anycarrier.own_trunks import OwnTrunks
+from anycarrier.provider import TicketPlace
+from anycarrier.webhooks import WebhookReply
 from anycarrier_asterisk.call import AsteriskCall
 from anycarrier_asterisk.call_status import DECLINED, STATES
 from anycarrier_asterisk.credential import AsteriskCredential
 from anycarrier_asterisk.frames import NAMES, AsteriskSerializer
 from anycarrier_asterisk.listener import AsteriskListener
 
-DIAL_PATIENCE = 2.0
-"""Seconds that ``dial`` waits for a first word; the call goes on after them."""
+DIAL_PATIENCE = 2.0  # seconds that ``dial`` waits for a first word; the call goes on after them
 
 
-class AsteriskProvider(Provider):
+class AsteriskProvider(OwnTrunks):
     """An Asterisk server, and one application of its Stasis."""
 
     name = "asterisk"
@@ -48,29 +47,11 @@ class AsteriskProvider(Provider):
         return self.credential.username, self.credential.password.get_secret_value()
 
     async def ari(self, operation: str, method: str, *path: str, **request: Any) -> Any:
-        """One request below ``/ari``."""
-        return await self.request(method, self._path(*path), operation=operation, **request)
-
-    def _path(self, *path: str) -> str:
-        root = self.credential.root.removeprefix(self.credential.base_url)
-        return "/".join((root, *(quote(part, safe="") for part in path)))
-
-    def verify(self, request: WebhookRequest) -> None:
-        raise errors.SignatureInvalid("asterisk has no webhooks: nobody can have sent this one")
-
-    def parse_webhook(self, request: WebhookRequest) -> CallEvent:
-        raise errors.MalformedMessage("asterisk has no webhooks", request.body)
+        below = "/".join(quote(part, safe="") for part in path)
+        return await self.request(method, f"/ari/{below}", operation=operation, **request)
 
     def serializer(self) -> AsteriskSerializer:
         return AsteriskSerializer()
-
-    async def search_numbers(self, query: NumberQuery) -> list[AvailableNumber]:
-        raise self.unsupported("search_numbers", "its trunks' numbers are bought at their carriers")
-
-    async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
-        """The credential's own list: Asterisk has none."""
-        held = self.credential.numbers
-        return [OwnedNumber(number=one, provider=self.name, id=one) for one in held if number in (None, one)]
 
     async def check_credential(self) -> str:
         await self.ari("check_credential", "GET", "asterisk", "info", params={"only": "system"})
@@ -78,31 +59,27 @@ class AsteriskProvider(Provider):
 
     async def dial(self, request: DialRequest) -> Call:
         self.require_format("dial", request.stream, *NAMES)
-        if (listener := self.listener) is None:
-            raise errors.ConfigurationError("asterisk is heard by an event socket: start the exchange, which opens it")
-        if not listener.connected:  # why, Asterisk says, if it is asked
+        if (listener := self.listener) is None or not listener.connected:  # why, Asterisk says, if it is asked
             await self.ari("dial", "GET", "asterisk", "info", params={"only": "system"})
-            raise errors.ProviderUnavailable(self.name, "dial", "the event socket is not open", sent=False)
+            raise errors.ProviderUnavailable("asterisk", "dial", "the event socket is not open", sent=False)
         call = AsteriskCall(listener, Call(
-            id=f"{self.credential.prefix}call.{secrets.token_hex(12)}", provider=self.name, to=request.to,
-            direction=Direction.OUTBOUND, from_=request.from_, status=CallStatus.INITIATED,
-            reference=request.reference, created_at=datetime.now(UTC),
+            id=f"{listener.prefix}call.{secrets.token_hex(12)}", provider=self.name, direction=Direction.OUTBOUND,
+            from_=request.from_, to=request.to, status=CallStatus.INITIATED, reference=request.reference,
+            created_at=datetime.now(UTC),
         ), request)  # fmt: skip
-        listener.calls[call.id] = call  # its events may come before the answer to the request
-        shown, timeout = request.caller_id or request.from_, max(1, round(request.timeout))
+        told = (request.timeout, f"out,{request.reference}", request.headers, request.extra)
         try:
-            args, headers = f"out,{request.reference}", request.headers
-            await self.originate("dial", call.id, request.to, shown, timeout, args, headers, request.extra)
+            await self.originate("dial", call.id, request.to, request.caller_id or request.from_, *told)
         except errors.AnycarrierError as failed:
-            call.placed = isinstance(failed, errors.ProviderUnavailable) and failed.sent
-            if call.placed:  # it may ring: its events tell, or a look that it does not
-                listener.spawn(listener.compare())
+            if isinstance(failed, errors.ProviderUnavailable) and failed.sent:  # it may ring, or a look tells not
+                listener.desk.spawn(listener.compare(set()), "ask asterisk for its calls")
             else:
-                listener.calls.pop(call.id, None)
+                del listener.calls[call.id]
             raise
-        call.placed = True
+        finally:
+            call.placed = True
         if not call.first.is_set():
-            call.tell(call.news(CallStatus.INITIATED, {}))
+            listener.desk.tell(call.news(CallStatus.INITIATED, {}))
         with suppress(TimeoutError):
             async with asyncio.timeout(DIAL_PATIENCE):
                 await call.first.wait()
@@ -111,16 +88,19 @@ class AsteriskProvider(Provider):
         return call.call
 
     async def originate(
-        self, operation: str, call_id: str, to: str, shown: str, timeout: int, args: str, headers: Mapping[str, str],
+        self, operation: str, name: str, to: str, shown: str, timeout: float, args: str, headers: Mapping[str, str],
         extra: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """A channel that rings ``to``, and comes to our application once it is answered."""
-        endpoint = self.credential.endpoint.replace("{number}", to).replace("{digits}", to.removeprefix("+"))
+        endpoint = self.credential.endpoint.replace("{number}", e164(to)).replace("{digits}", to.removeprefix("+"))
         if headers and not endpoint.startswith("PJSIP/"):
             raise self.unsupported(operation, "headers are sent on PJSIP endpoints only")
-        body = {"channelId": call_id, "endpoint": endpoint, "callerId": shown, "timeout": timeout, "appArgs": args}
-        added = {f"PJSIP_HEADER(add,{name})": value for name, value in headers.items()}
-        body |= {"app": self.credential.app, **({"variables": added} if added else {})}
+        body: dict[str, Any] = {
+            "channelId": name, "endpoint": endpoint, "app": self.credential.app, "appArgs": args, "callerId": shown,
+            "timeout": max(1, round(timeout)),
+        }  # fmt: skip
+        if headers:
+            body["variables"] = {f"PJSIP_HEADER(add,{header})": value for header, value in headers.items()}
         await self.ari(operation, "POST", "channels", json=body, extra=extra)
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
@@ -132,23 +112,15 @@ class AsteriskProvider(Provider):
         await self._here("reject", call.call_id).hang_up("reject", DECLINED.get(reason, "rejected"))
         return WebhookReply()
 
-    def leave_ringing(self, call: IncomingCall) -> WebhookReply:
-        here = self._here("leave_ringing", call.call_id)
-        here.listener.spawn(self.ari("leave_ringing", "POST", "channels", here.id, "ring"))
-        return WebhookReply()
-
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
-        """A second leg, bridged with the caller once it is answered."""
-        to, here = destination(to), self._here("forward", call.call_id)
-        await self.ari("forward", "POST", "channels", here.id, "ring")
-        await here.send_on("forward", to, call.call.caller_id or call.call.from_, {})
+        shown = call.call.caller_id or call.call.from_
+        await self._here("forward", call.call_id).send_on("forward", to, shown, {})
         return WebhookReply()
 
     async def hang_up(self, call_id: str) -> None:
         await self._here("hang_up", call_id).hang_up()
 
-    async def fetch_call(self, call_id: str) -> Call:
-        """Asterisk forgets a call with its end; how it ended is known here, for a while."""
+    async def fetch_call(self, call_id: str) -> Call:  # Asterisk forgets a call with its end; here it is known a while
         here = self._here("fetch_call", call_id)
         try:
             if not here.over.is_set():
@@ -164,8 +136,7 @@ class AsteriskProvider(Provider):
         self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """A second leg takes the place of our media in the call's bridge, once it is answered."""
-        to, here = destination(to), self._here("transfer", call_id)
+        here = self._here("transfer", call_id)
         await here.send_on("transfer", to, caller_id or here.call.line_number, headers or {})
 
     async def send_digits(self, call_id: str, digits: str) -> None:
@@ -180,11 +151,10 @@ class AsteriskProvider(Provider):
             await self.ari("stop_recording", "POST", "recordings", "live", name, "stop")
 
     async def fetch_recording(self, recording_id: str) -> bytes:
-        path = self._path("recordings", "stored", recording_id, "file")
+        path = f"/ari/recordings/stored/{quote(recording_id, safe='')}/file"
         return await self.download(path, operation="fetch_recording", login=True)
 
-    def _here(self, operation: str, call_id: str) -> AsteriskCall:
-        """The call, also for a while after its end; ``CallElsewhere`` for one that this process does not have."""
+    def _here(self, operation: str, call_id: str) -> AsteriskCall:  # also for a while after its end
         if self.listener is not None and (call := self.listener.calls.get(call_id) or self.listener.ended.get(call_id)):
             return call
         raise errors.CallElsewhere(self.name, operation, call_id)

@@ -338,9 +338,10 @@ class Api:
         return [bridge.json() for bridge in self.server.bridges.values()]
 
     async def create_bridge(self, asked: Fields) -> Any:
-        """One that is there already is taken for the one that is asked for."""
         name = str(asked.get("bridgeId") or self.server.new_id())
-        made = self.server.bridges.setdefault(name, Bridge(self.server, name, next(iter(self.server.sockets), "")))
+        if name in self.server.bridges:
+            raise Refusal(409, "Bridge with the same bridgeId already exists")
+        made = self.server.bridges[name] = Bridge(self.server, name, next(iter(self.server.sockets), ""))
         return made.json()
 
     async def destroy_bridge(self, asked: Fields) -> None:
