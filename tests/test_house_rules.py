@@ -28,7 +28,7 @@ SERVER = ROOT / "contrib/server/src/anycarrier_server"
 # The rooms of docs/architecture.md, core first: a room imports only rooms before it.
 ROOMS = (
     "redaction errors parsing oauth markup web_tokens refusals networks numbers numbering_plan sip"
-    " credentials resampling audio wav webhooks calls call_phases events serializer listener rest provider"
+    " credentials resampling audio wav webhooks calls call_phases events serializer listener rest provider own_trunks"
     " routing hookspecs plugins callbook tickets policy position tap machine_detection audio_output media_stream"
     " session caller_audio paced_voice subscriptions switchboard call_commands call_watch dialling incoming media"
     " held_calls listeners exchange fast speech agent __init__ asgi testing demo cli __main__"
@@ -71,7 +71,8 @@ CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("
 # public by what it exports, not by its modules.
 PUBLIC = (
     "__init__ redaction errors parsing oauth markup web_tokens refusals networks numbering_plan numbers credentials"
-    " audio wav webhooks calls events serializer listener rest provider routing hookspecs sip speech agent testing"
+    " audio wav webhooks calls events serializer listener rest provider own_trunks routing hookspecs sip speech"
+    " agent testing"
 ).split()
 EXPORTED = ("speech", "speech.workers", "agent")
 

@@ -27,7 +27,7 @@ def credential(**changes: Any) -> AsteriskCredential:
     return AsteriskCredential(
         **{
             "base_url": "http://pbx.test:8088", "username": "us", "password": "kept-secret",
-            "endpoint": "PJSIP/{number}@trunk", "app": "linecard", **changes,
+            "endpoint": "PJSIP/{number}@trunk", "app": "desk-app", **changes,
         }
     )  # fmt: skip
 

@@ -36,10 +36,10 @@ async def test_a_dial_is_one_request(tools: Any, bare: Any) -> None:
     call = await bare.provider.dial(request(tools, timeout=20))
     assert (bare.asked[0].method, bare.asked[0].url.path, len(bare.asked)) == ("POST", "/ari/channels", 1)
     assert body(bare) == {
-        "channelId": call.id, "endpoint": f"PJSIP/{tools.THEIRS}@trunk", "app": "linecard", "appArgs": "out,r1",
+        "channelId": call.id, "endpoint": f"PJSIP/{tools.THEIRS}@trunk", "app": "desk-app", "appArgs": "out,r1",
         "callerId": tools.OURS, "timeout": 20,
     }  # fmt: skip
-    assert call.id.startswith("anycarrier.linecard.call.")
+    assert call.id.startswith("anycarrier.desk-app.call.")
     assert (call.reference, call.status) == ("r1", CallStatus.INITIATED)
 
 
@@ -171,7 +171,13 @@ def test_what_cannot_be_right_is_refused_when_it_is_entered(tools: Any, field: s
     assert field in str(refused.value) and "kept-secret" not in str(refused.value)
 
 
+def test_a_form_that_asks_for_one_key_is_given_the_password(tools: Any) -> None:
+    fields = tools.credential().model_dump(exclude={"provider", "password"})
+    made = type(tools.credential()).from_api_key("kept-secret", fields)
+    assert made == tools.credential() and made.password.get_secret_value() == "kept-secret"
+
+
 async def test_the_account_is_named_once_the_login_was_accepted(tools: Any, bare: Any) -> None:
-    assert await bare.provider.check_credential() == "us/linecard at pbx.test:8088"
+    assert await bare.provider.check_credential() == "us/desk-app at pbx.test:8088"
     assert bare.asked[0].headers["authorization"].startswith("Basic ")
     assert "kept-secret" not in repr(AsteriskProvider(tools.credential()).credential)

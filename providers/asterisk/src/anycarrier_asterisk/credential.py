@@ -2,7 +2,7 @@
 
 import re
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 
 from anycarrier.credentials import Credential
 from anycarrier.numbers import PhoneNumber
@@ -21,7 +21,7 @@ class AsteriskCredential(Credential):
     provider: str = "asterisk"
     base_url: str
     username: str = Field(pattern=r"^[^\s:\[\]]{1,80}$")
-    password: SecretStr
+    password: SecretStr = Field(validation_alias=AliasChoices("password", "api_key"))
     endpoint: str
     app: str = Field(default="anycarrier", pattern=r"^[A-Za-z0-9_-]{1,32}$")  # dots divide the ids of our channels
     media_connection: str = Field(default="anycarrier", pattern=r"^[A-Za-z0-9_-]{1,32}$")
