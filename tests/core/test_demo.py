@@ -44,7 +44,7 @@ TALKED = replace(GOOD, transcript=[{"party": "remote", "text": "hello", "at_ms":
 def test_a_hard_case_is_not_said_to_be_correct(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def run(names: list[str], *, talk: bool) -> list[calls.DemoCall]:
+    async def run(names: list[str], *, talked: list[str]) -> list[calls.DemoCall]:
         return [GOOD, replace(TALKED, judged=False)]
 
     monkeypatch.setattr(demo, "run", run)
@@ -59,7 +59,7 @@ def test_a_hard_case_is_not_said_to_be_correct(
 def test_with_json_standard_output_is_for_programs_alone(
     words: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def run(names: list[str], *, talk: bool) -> list[calls.DemoCall]:
+    async def run(names: list[str], *, talked: list[str]) -> list[calls.DemoCall]:
         return [TALKED if code == 0 else replace(TALKED, wrong=["misunderstood"])]
 
     monkeypatch.setattr(demo, "run", run)
@@ -76,28 +76,29 @@ def test_with_json_standard_output_is_for_programs_alone(
 
 
 @pytest.mark.parametrize(
-    ("words", "names", "talk"),
+    ("words", "names", "talked"),
     [
-        ([], ["a", "b", "c"], True),
-        (["--carriers", "all"], ["a", "b", "c"], False),
-        (["--carriers", "c", "a"], ["a", "c"], False),
-        (["--carriers", "c,a", "--talk"], ["a", "c"], True),
+        ([], ["a", "b", "c", "e", "f"], ["b", "c", "e", "f"]),
+        (["--talk"], ["a", "b", "c", "e", "f"], ["a", "b", "c", "e", "f"]),
+        (["--carriers", "all"], ["a", "b", "c", "e", "f"], []),
+        (["--carriers", "c", "a"], ["a", "c"], []),
+        (["--carriers", "c,a", "--talk"], ["a", "c"], ["a", "c"]),
     ],
 )
 def test_carriers_are_chosen_by_name(
-    words: list[str], names: list[str], talk: bool, monkeypatch: pytest.MonkeyPatch
+    words: list[str], names: list[str], talked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
 
-    async def run(names: list[str], *, talk: bool) -> list[calls.DemoCall]:
-        asked.append((names, talk))
+    async def run(names: list[str], *, talked: list[str]) -> list[calls.DemoCall]:
+        asked.append((names, talked))
         return [GOOD]
 
     monkeypatch.setattr(demo, "run", run)
-    monkeypatch.setattr(demo, "provider_names", lambda: ["a", "b", "c", "d"])
+    monkeypatch.setattr(demo, "provider_names", lambda: ["a", "b", "c", "d", "e", "f"])
     monkeypatch.setattr(demo, "get_provider", lambda name: SimpleNamespace(sandbox="here" if name != "d" else None))
     assert demo.main(words) == 0
-    assert asked == [(names, talk)]
+    assert asked == [(names, talked)]
 
 
 @pytest.mark.parametrize("name", ["e", "d"])

@@ -39,18 +39,24 @@ WAITS = (
 
 ABOUT = (
     "Makes real calls through the sandbox of every installed carrier, without an account: an echo, compared byte for "
-    "byte at both ends, then a spoken conversation, transcribed and recorded. With --carriers there are no "
-    "conversations, unless --talk asks for them: a quarter of a minute, however many carriers. Exits with 0 only if "
-    "every check passes."
+    "byte at both ends, then spoken conversations over four of them, transcribed and recorded. With --carriers, there "
+    "are no conversations, unless --talk asks for them: a quarter of a minute, however many carriers. Exits with 0 "
+    "only if every check passes."
 )
 
 
 STAGGERED = 1.5
 """Seconds between the starts of the conversations, so that callers do not all wait for the recognizer at once."""
 
+AT_ONCE = 5
+"""Conversations at a time, so that two cores keep up with recognizer and synthesizer."""
 
-async def run(names: list[str], *, talk: bool = True) -> list[DemoCall]:
-    """Make all calls of the demo on these carriers; without ``talk`` no spoken ones."""
+TALKED = 4
+"""Carriers that are talked over unless carriers are named: the last ones by name."""
+
+
+async def run(names: list[str], *, talked: list[str]) -> list[DemoCall]:
+    """Make all calls of the demo on these carriers; the spoken ones on those of them in ``talked``."""
     recordings = Path(tempfile.mkdtemp(prefix="anycarrier-demo-"))
     async with contextlib.AsyncExitStack() as stack:
         sandboxes: dict[str, Sandbox] = {}
@@ -60,7 +66,7 @@ async def run(names: list[str], *, talk: bool = True) -> list[DemoCall]:
         agents = Agents(finished=booking.done, recordings=recordings)
         for name, agent in echoes.items():
             agents.add(name, raw=agent)
-        speech = installed_speech(agents.engines) if talk else None
+        speech = installed_speech(agents.engines) if talked else None
         if speech is not None:
             agents.add("appointments", handler=booking, settings=speech.settings)
         sock = listening()
@@ -89,27 +95,31 @@ async def run(names: list[str], *, talk: bool = True) -> list[DemoCall]:
         if speech is not None:
             for sandbox in sandboxes.values():
                 sandbox.quirks.discard("quiet")
-            shown += await _conversations(exchange, agents.engines, booking, speech, sandboxes)
+            on = [(name, sandboxes[name], index) for index, name in enumerate(names) if name in talked]
+            shown += await _conversations(exchange, agents.engines, booking, speech, on)
         return shown
 
 
 async def _conversations(
-    exchange: Exchange, engines: Engines, agent: AppointmentAgent, speech: Speech, sandboxes: dict[str, Sandbox]
+    exchange: Exchange, engines: Engines, agent: AppointmentAgent, speech: Speech, on: list[tuple[str, Sandbox, int]]
 ) -> list[DemoCall]:
-    """One on each carrier; with free speech the last is the hard case, on the first carrier."""
+    """One on each of these carriers; with free speech the last is the hard case, on the first of them."""
     voice = engines.engine(speech.voice) if speech.free else None
     callers = CALLERS if speech.free else (BY_GRAMMAR,)
     calls = [
-        Conversation(exchange, agent, speech, callers[i % len(callers)], voice).on(n, s, _number(1, i))
-        for i, (n, s) in enumerate(sandboxes.items())
+        Conversation(exchange, agent, speech, callers[turn % len(callers)], voice).on(name, sandbox, _number(1, index))
+        for turn, (name, sandbox, index) in enumerate(on)
     ]
     if speech.other_voice is not None:
         hard = Conversation(exchange, agent, speech, CALLERS[0], engines.engine(speech.other_voice), judged=False)
-        calls.append(hard.on(*next(iter(sandboxes.items())), _number(2, 0)))
+        name, sandbox, index = on[0]
+        calls.append(hard.on(name, sandbox, _number(2, index)))
+    places = asyncio.Semaphore(AT_ONCE)
 
     async def later(seconds: float, call: Coroutine[Any, Any, DemoCall]) -> DemoCall:
         await asyncio.sleep(seconds)
-        return await call
+        async with places:
+            return await call
 
     return await asyncio.gather(*(later(STAGGERED * i, call) for i, call in enumerate(calls)))
 
@@ -194,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="NAME",
         help="only these carriers, or all that are installed; without the conversations",
     )
-    parser.add_argument("--talk", action="store_true", help="with --carriers: the conversations as well")
+    parser.add_argument("--talk", action="store_true", help="the conversations over all of these carriers")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.ERROR)
     names = [name for name in provider_names() if get_provider(name).sandbox]
@@ -205,20 +215,20 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if "all" not in asked:
         names = [name for name in names if name in asked]
-    talk = options.talk or options.carriers is None
+    talked = names if options.talk else names[-TALKED:] if options.carriers is None else []
     if not names:
         print("no carrier with a sandbox is installed: install an anycarrier-... provider first", file=sys.stderr)
         return 2
     print(f"calling over {', '.join(names)}, each on its own sandbox ...", file=sys.stderr)
     began = time.monotonic()
-    calls = asyncio.run(run(names, talk=talk))
+    calls = asyncio.run(run(names, talked=talked))
     ok = bool(calls) and all(call.ok for call in calls)
-    talked = [call for call in calls if call.transcript or call.wrong]
+    spoken = [call for call in calls if call.transcript or call.wrong]
     engines = Engines()
-    lines = [table(calls), *map(report, talked), *([WAITS] if talked else [])]
-    if talked:
+    lines = [table(calls), *map(report, spoken), *([WAITS] if spoken else [])]
+    if spoken:
         lines += summary(calls, installed_speech(engines))
-    if talk and (unable := missing(engines)):
+    if talked and (unable := missing(engines)):
         lines.append(f"no conversation: nothing installed can {', '.join(unable)}. Install anycarrier-speech-local")
     verdict = f"{'' if ok else 'NOT '}all {'' if all(call.judged for call in calls) else 'judged calls '}correct"
     lines.append(f"{len(calls)} calls in {time.monotonic() - began:.1f} s: {verdict}")
