@@ -46,5 +46,5 @@ def settings_to_clear(item: Mapping[str, Any], webhook_url: str) -> dict[str, st
 
 
 def _written(settings: Mapping[str, str]) -> dict[str, str]:
-    """``voice_url`` is read, ``VoiceUrl`` is written; there are no trunks."""
-    return {"".join(map(str.title, name.split("_"))): value for name, value in settings.items() if name != "trunk_sid"}
+    """``voice_url`` is read, ``VoiceUrl`` is written."""
+    return {"".join(map(str.title, name.split("_"))): value for name, value in settings.items()}

@@ -63,7 +63,7 @@ def parse(request: WebhookRequest) -> CallEvent:
 def _read(request: WebhookRequest) -> Mapping[str, str] | None:
     """The fields as text; None for JSON that is no call's webhook. Documents say JSON, forms are what arrives."""
     if request.method.upper() == "GET":
-        return {name: value for name, value in request.form().items() if name not in {*_OURS, twilio.REFERENCE}}
+        return {name: value for name, value in request.form().items() if name != twilio.REFERENCE}
     if "json" not in (request.header("content-type") or "").lower():
         return request.form()
     body = request.json()
