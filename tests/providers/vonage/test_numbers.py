@@ -189,7 +189,8 @@ async def test_a_linked_number_has_the_applications_address(vonage: VonageProvid
 async def test_configuring_writes_the_whole_application_back(vonage: VonageProvider, carrier: Carrier) -> None:
     theirs = {"address": "https://old.example.com", "http_method": "GET", "socket_timeout": 5000}
     carrier.on("GET /account/numbers", held(moHttpUrl="https://sms.example.com"))
-    carrier.on(f"GET {APP}", application(webhooks={"answer_url": theirs}, conversations_ttl=48))
+    hooks = {"answer_url": theirs, "fallback_answer_url": theirs}
+    carrier.on(f"GET {APP}", application(webhooks=hooks, conversations_ttl=48))
     carrier.on(f"PUT {APP}", application())
     carrier.on("POST /number/update", DONE)
     result = await vonage.configure_number(OURS, webhook_url=URL)
@@ -199,7 +200,7 @@ async def test_configuring_writes_the_whole_application_back(vonage: VonageProvi
         "name": "Desk", "keys": {"public_key": "PUBLIC"}, "privacy": {"improve_ai": False},
         "capabilities": {"rtc": {"webhooks": {}}, "voice": {
             "webhooks": {"answer_url": {"address": URL, "http_method": "POST", "socket_timeout": 5000},
-                         "event_url": {"address": URL, "http_method": "POST"}},
+                         "event_url": {"address": URL, "http_method": "POST"}, "fallback_answer_url": theirs},
             "conversations_ttl": 48, "signed_callbacks": True}},
     }  # fmt: skip
     assert carrier.forms == [{"country": "US", "msisdn": "14155550100", "moHttpUrl": "https://sms.example.com",
