@@ -130,3 +130,13 @@ def test_anything_else_is_refused(forged: WebhookRequest):
 
 def test_the_sandboxs_version_2_is_the_vendors():
     assert validate_signature(URL, "77", version_2(TOKEN, "77", URL), TOKEN)
+
+
+@pytest.mark.parametrize("headers", [{}, {NONCE: "77"}, {V3: good()}, {V3: "short", NONCE: "77"}])
+def test_the_form_of_who_does_not_sign_is_not_read(headers: dict[str, str], monkeypatch: pytest.MonkeyPatch):
+    def read(_: WebhookRequest) -> list[tuple[str, str]]:
+        raise AssertionError("a megabyte of it takes a tenth of a second")
+
+    monkeypatch.setattr(WebhookRequest, "form_items", read)
+    with pytest.raises(SignatureInvalid):
+        check(request(headers), TOKEN)

@@ -212,7 +212,10 @@ def test_without_a_code_the_status_has_to_do(status: str, reason: EndReason):
         assert (call.reason, call.carrier_status) == (reason, status)
 
 
-@pytest.mark.parametrize(("cost", "amount"), [("0.01", "0.01"), ("-0.01", "0.01"), ("0", "0"), ("", None), ("NaN", None), ("a lot", None)])
+@pytest.mark.parametrize(
+    ("cost", "amount"),
+    [("0.01", "0.01"), ("-0.01", "0.01"), ("0", "0"), ("", None), ("NaN", None), ("a lot", None)],
+)
 def test_only_a_price_is_a_price(cost: str, amount: str | None):
     price = call_of(read(Event="Hangup", TotalCost=cost)).price
     assert (None if price is None else price.amount) == (None if amount is None else Decimal(amount))
