@@ -54,10 +54,13 @@ async def test_an_end_without_a_channel_destroyed_is_an_end(house: Any, tools: A
 
 async def test_a_media_socket_that_ends_alone_ends_the_call(house: Any, tools: Any) -> None:
     """Asterisk leaves the call up, and silent."""
+    seen: list[Any] = []
+    house.exchange.switchboard.observers.append(lambda event, call: seen.append(event))
     far_end = await rung(house, tools)
     [media] = [channel.media for channel in house.server.channels.values() if channel.media is not None]
     media.breaks()
     assert (await over(house, far_end)).reason is EndReason.MEDIA_ERROR
+    assert [each.status for each in seen if isinstance(each, StreamProgress)] == ["failed"], "told, not found out later"
     await far_end.wait_for("ended")
     await tools.until(lambda: nothing_left(house))
 
