@@ -38,6 +38,10 @@ def test_all_other_text_fits() -> None:
     assert fits_xml("tab\t line\r\n Grüße \U0001f600")
 
 
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    assert read_xml(b"<a>\xff</a>").text == "\ufffd"
+
+
 def test_texts_are_found_by_name_whatever_the_namespace() -> None:
     root = read_xml(b'<a xmlns="urn:x"><Code>1</Code><b><ErrorCode> 2 </ErrorCode></b><Code/></a>')
     assert [*texts(root, "Code", "ErrorCode")] == ["1", "2"]

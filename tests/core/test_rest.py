@@ -184,8 +184,9 @@ async def test_an_answer_in_xml_is_for_carriers_that_read_it() -> None:
         return httpx.Response(200, text="<Order><id>1</id></Order>", headers={"content-type": "text/xml"})
 
     assert await brook(answer, Xml).ask(lambda root: root.findtext("id"), "GET", "/x", operation="look") == "1"
-    with pytest.raises(UnreadableResponse, match="not JSON"):
+    with pytest.raises(UnreadableResponse, match="not JSON") as caught:
         await brook(answer).request("GET", "/x", operation="look")
+    assert caught.value.status == 200
 
 
 async def test_a_redirect_is_no_success() -> None:
@@ -281,7 +282,7 @@ def test_words_and_fields_that_a_carrier_lacks_are_unsupported() -> None:
     with pytest.raises(UnsupportedOperation, match="mobile is not among local"):
         provider.word("search_numbers", {NumberType.LOCAL: "Local"}, NumberType.MOBILE)
     provider.refuse_fields("search_numbers", NumberQuery(), locality="no places", features="no features")
-    with pytest.raises(UnsupportedOperation, match="no places"):
+    with pytest.raises(UnsupportedOperation, match=r"^brook does not support search_numbers: no places"):
         provider.refuse_fields("search_numbers", NumberQuery(locality="Oslo"), locality="no places")
     stream = StreamTarget(url="wss://a.example/x", format=PCMU_8K)
     provider.require_format("dial", stream, L16_16K, PCMU_8K)
@@ -368,6 +369,12 @@ async def test_pages_that_do_not_end_are_given_up() -> None:
 async def test_a_list_of_another_shape_is_unreadable(body: Any) -> None:
     with pytest.raises(UnreadableResponse):
         await saying(json=body).listed("/x", "rows", operation="look", after=lambda body, _: body["next"])
+
+
+@pytest.mark.parametrize("body", [{"rows": {}}, {"rows": [1]}, {"other": [1]}, [], "x", {"rows": None, "n": 1}])
+def test_rows_of_another_shape_are_unreadable(body: Any) -> None:
+    with pytest.raises(UnreadableResponse, match="no rows list"):
+        saying().rows(body, "rows", "look")
 
 
 async def test_an_answer_that_says_nothing_is_an_empty_list() -> None:

@@ -98,6 +98,10 @@ ROOMS: dict[str, tuple[str, str]] = {
         "tests/providers/vonage/test_frames.py tests/providers/vonage/test_signature.py "
         "tests/providers/vonage/test_wire.py",
     ),
+    "rest": (
+        "src/anycarrier/rest.py src/anycarrier/refusals.py src/anycarrier/markup.py",
+        "tests/core/test_rest.py tests/core/test_markup.py tests/core/test_parsing.py",
+    ),
     "sip": ("src/anycarrier/sip.py", "tests/core/test_sip_address.py tests/core/test_policy.py"),
     "tickets": ("src/anycarrier/tickets.py", "tests/core/test_tickets.py"),
     "bridge": ("src/anycarrier/agent/bridge.py", "tests/agent/test_bridge.py"),
