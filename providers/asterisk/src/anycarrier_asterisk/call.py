@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 Event = Mapping[str, Any]
 MEDIA_PATIENCE, CAUSE_PATIENCE, LEG_RINGS = 10.0, 1.0, 30
-"""Seconds that Asterisk has to connect to our media socket; in which a ChannelDestroyed may tell why a channel has
-left, which for Local channels may never come; and that the target of a transfer rings."""
+"""Seconds to connect to our media socket; to tell why a channel has left, if ever; that a transfer's target rings."""
 
 
 class AsteriskCall:
@@ -125,6 +124,8 @@ class AsteriskCall:
         except errors.AnycarrierError:
             if not self.over.is_set():  # else the far end was quicker
                 raise
+        if self.over.is_set():  # what was still being made when it ended
+            await self._delete(("channels", self.media_id), ("bridges", self.bridge_id))
 
     async def _connect(self, stream: StreamTarget, operation: str) -> None:
         credential = self.listener.credential
@@ -202,6 +203,8 @@ class AsteriskCall:
             self.listener.beside.pop(self.leg_id, None)
             self.leg_id = ""
             raise
+        if self.over.is_set():  # it was asked for when the far end left: nobody is there to talk to
+            await self._delete(("channels", self.leg_id))
 
     def heard_of_leg(self, kind: str, event: Event) -> None:
         """The target answers, does not take the call, or has left it: then nobody is there for the far end any more."""

@@ -33,7 +33,6 @@ TOLD = {"RecordingStarted": "in_progress", "RecordingFinished": "completed", "Re
 
 class AsteriskListener:
     """See the module. What is lost while the socket is down, REST tells after it."""
-
     def __init__(self, provider: AsteriskProvider, desk: Desk) -> None:
         self.provider, self.desk, self.credential, self.ari = provider, desk, provider.credential, provider.ari
         self.app, self.prefix = self.credential.app, f"anycarrier.{self.credential.app}."
@@ -92,9 +91,9 @@ class AsteriskListener:
                 await asyncio.sleep(pause)
                 try:
                     await self._open()
-                except errors.AnycarrierError as problem:
-                    log.log(logging.WARNING if pause == PAUSES[0] else logging.DEBUG, "%s", problem)
-                    with suppress(errors.AnycarrierError):  # calls go on, and end, without events
+                except Exception as problem:  # noqa: BLE001  also an answer that is none: nobody else opens it again
+                    log.log(logging.WARNING if pause == PAUSES[0] else logging.DEBUG, "%r", problem)
+                    with suppress(Exception):  # calls go on, and end, without events
                         await self.compare(set())
                 pause = min(2 * pause, PAUSES[1])
 

@@ -74,7 +74,7 @@ class AsteriskProvider(OwnTrunks):
             if isinstance(failed, errors.ProviderUnavailable) and failed.sent:  # it may ring, or a look tells not
                 listener.desk.spawn(listener.compare(set()), "ask asterisk for its calls")
             else:
-                del listener.calls[call.id]
+                listener.calls.pop(call.id, None)
             raise
         finally:
             call.placed = True
@@ -95,12 +95,11 @@ class AsteriskProvider(OwnTrunks):
         endpoint = self.credential.endpoint.replace("{number}", e164(to)).replace("{digits}", to.removeprefix("+"))
         if headers and not endpoint.startswith("PJSIP/"):
             raise self.unsupported(operation, "headers are sent on PJSIP endpoints only")
-        body: dict[str, Any] = {
+        added = {f"PJSIP_HEADER(add,{header})": value for header, value in headers.items()}
+        body = {
             "channelId": name, "endpoint": endpoint, "app": self.credential.app, "appArgs": args, "callerId": shown,
-            "timeout": max(1, round(timeout)),
+            "timeout": max(1, round(timeout)), **({"variables": added} if added else {}),
         }  # fmt: skip
-        if headers:
-            body["variables"] = {f"PJSIP_HEADER(add,{header})": value for header, value in headers.items()}
         await self.ari(operation, "POST", "channels", json=body, extra=extra)
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
@@ -113,8 +112,7 @@ class AsteriskProvider(OwnTrunks):
         return WebhookReply()
 
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
-        shown = call.call.caller_id or call.call.from_
-        await self._here("forward", call.call_id).send_on("forward", to, shown, {})
+        await self._here("forward", call.call_id).send_on("forward", to, call.call.caller_id or call.call.from_, {})
         return WebhookReply()
 
     async def hang_up(self, call_id: str) -> None:
