@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -160,7 +161,8 @@ class Api:
             except (binascii.Error, ValueError):
                 user = ""
         known = self.server.passwords.get(user, password)
-        login = login_of(password) if user and known == password else Login.WRONG
+        right = hmac.compare_digest(known.encode(), password.encode())
+        login = login_of(password) if user and right else Login.WRONG
         if login is Login.WRONG:
             raise Refusal(401, "Authentication required")
         if login is Login.THROTTLED:  # by what stands before it

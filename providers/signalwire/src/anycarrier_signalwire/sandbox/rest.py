@@ -132,12 +132,12 @@ def page(rest: Rest, name: str, items: list[dict[str, Any]]) -> Reply:
     size, number = rest.number("PageSize", 50), rest.number("Page", 0)
     if not 0 < size <= 1000:
         raise RestError(400, 10000, "PageSize must be between 1 and 1000")
-    if number and rest.get("PageToken") != _token(number):
+    if number and rest.get("PageToken") != _marker(number):
         raise RestError(400, 10000, "PageToken is required for a Page above 0")
 
     def link(to: int) -> str:
         kept = [(key, value) for key, values in rest.params.items() if key not in PAGING for value in values]
-        token = [("PageToken", _token(to))] if to else []
+        token = [("PageToken", _marker(to))] if to else []
         return f"{rest.url}?{urlencode([*kept, ('Page', to), ('PageSize', size), *token])}"
 
     more = size * (number + 1) < len(items)
@@ -148,7 +148,7 @@ def page(rest: Rest, name: str, items: list[dict[str, Any]]) -> Reply:
     })  # fmt: skip
 
 
-def _token(number: int) -> str:
+def _marker(number: int) -> str:
     return f"PA{number:032x}"
 
 
