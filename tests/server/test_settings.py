@@ -178,6 +178,8 @@ def test_a_settings_file_that_cannot_be_read_is_said_to_be_that(tmp_path: Path) 
         ("database", "nonsense", "postgresql://user:password@host/name"),
         ("outward_allow", ["10.0.0.1/8"], "did you mean '10.0.0.0/8'?"),
         ("outward_allow", ["nonsense"], "write it like 10.1.0.0/16"),
+        ("base_urls", ["pbx.example.com:8088"], "http://pbx.example.com:8088"),
+        ("base_urls", ["http://me:s3cret@pbx.example.com"], "user or password"),
         ("public_url", "https://me:s3cret@voice.example.com", "user or password"),
         ("public_url", "https://voice.example.com:99999", "port"),
         ("public_url", "https://voice.example.com/?a=b", "query"),

@@ -23,7 +23,13 @@ from anycarrier_server.refusals import InUse, Taken
 from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, credentials, parse_id, public_id
 from anycarrier_server.store.agents import SpeechUse, handle_from
-from anycarrier_server.store.credentials import CredentialIncomplete, CredentialMalformed, DetailRefused, masked
+from anycarrier_server.store.credentials import (
+    CredentialIncomplete,
+    CredentialMalformed,
+    Credentials,
+    DetailRefused,
+    masked,
+)
 from anycarrier_server.store.models import CredentialRow, LineRow
 
 # --- ids ------------------------------------------------------------------------------------------------------------
@@ -260,6 +266,20 @@ async def test_a_client_cannot_say_where_requests_go(store: Store, tenant: Tenan
     opened = await store.credentials.credential(ours.public_id)
     assert isinstance(opened, AcmeCredential)
     assert (opened.base_url, opened.account) == ("http://169.254.169.254", "AC2")
+
+
+async def test_a_client_may_name_a_server_of_the_operators(store: Store, tenant: Tenant) -> None:
+    served = Credentials(store.db, store.sealer, build_acme, base_urls=["http://pbx.example:8088"])
+    key, where = SecretStr("k" * 20), {"account_sid": "AC1", "base_url": " http://pbx.example:8088/ "}
+    row = await served.create(tenant.workspace.id, name="x", provider="acme", api_key=key, metadata=where)
+    opened = await served.credential(row.public_id)
+    assert isinstance(opened, AcmeCredential) and opened.base_url == "http://pbx.example:8088"
+    here = "http://pbx.example:8088"
+    for other in ("http://pbx.example:8089", f"{here}@evil.example", f"{here}/admin", None):
+        with pytest.raises(DetailRefused, match=r"the operator names servers .* setting base_urls"):
+            await served.change(row, metadata={"base_url": other})
+    moved = await served.change(tenant.credential, metadata={"base_url": "http://pbx.example:8088"})
+    assert served.held(moved)[1]["base_url"] == "http://pbx.example:8088"
 
 
 async def test_an_unknown_carrier_is_refused(store: Store, tenant: Tenant) -> None:

@@ -35,7 +35,7 @@ class _Environment(EnvSettingsSource):
     """Variables, with lists and tables left as they are written: our own validators read more than JSON."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        if field_name in ("allow", "deny", "outward_allow", "handlers"):
+        if field_name in ("allow", "deny", "outward_allow", "base_urls", "handlers"):
             return value
         try:
             return super().decode_complex_value(field_name, field, value)
@@ -119,6 +119,11 @@ class Settings(BaseSettings):
     outward_allow: list[str] = Field(
         default=[], description="Private networks (CIDR) that webhooks, agents and carriers may be in all the same"
     )
+    base_urls: list[str] = Field(
+        default=[],
+        description="Carriers' servers of your own that a credential's `base_url` may name, like "
+        "`http://pbx.example.com:8088`; empty: none",
+    )
     handlers: dict[str, str] = Field(
         default={},
         description="Python agents that API clients may name: name -> `module:function`; those marked by "
@@ -151,7 +156,7 @@ class Settings(BaseSettings):
         default="", description="Where OpenTelemetry traces go: `http://collector:4318/v1/traces`; empty: nowhere"
     )
 
-    @field_validator("allow", "deny", "outward_allow", mode="before")
+    @field_validator("allow", "deny", "outward_allow", "base_urls", mode="before")
     @classmethod
     def _list(cls, value: Any) -> Any:
         return mistakes.as_list(value)
@@ -174,6 +179,11 @@ class Settings(BaseSettings):
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
         return mistakes.check_networks(value)
+
+    @field_validator("base_urls")
+    @classmethod
+    def _servers(cls, value: list[str]) -> list[str]:
+        return [mistakes.check_web_address(url, "http://pbx.example.com:8088").rstrip("/") for url in value]
 
     @field_validator("database")
     @classmethod

@@ -53,7 +53,7 @@ class Store:
         self.workspaces = Workspaces(db)
         self.keys = Keys(db)
         self.agents = Agents(db)
-        self.credentials = Credentials(db, sealer, build or Carriers().build)
+        self.credentials = Credentials(db, sealer, build or Carriers().build, base_urls=settings.base_urls)
         self.engines = StoredEngines(db, sealer)
         self.lines = Lines(db)
         self.calls = Calls(db, owner=self.owner)

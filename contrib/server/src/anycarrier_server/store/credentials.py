@@ -42,7 +42,7 @@ FRESH = 1.0
 """Seconds a credential is used without another look: every webhook asks for one."""
 
 OURS = frozenset({"base_url", "provider"})
-"""Details a client may not set: where requests go is not for the outside to say."""
+"""Details a client may not set: where requests go is not for the outside to say, but for servers the operator names."""
 
 
 class Carriers:
@@ -144,10 +144,12 @@ def _complaints(problem: ValidationError) -> str:
 class Credentials:
     """The credentials of every workspace."""
 
-    def __init__(self, db: Database, sealer: Sealer, build: Build) -> None:
+    def __init__(self, db: Database, sealer: Sealer, build: Build, *, base_urls: Sequence[str] = ()) -> None:
+        """``base_urls`` are the only ones that a client may give (:attr:`Settings.base_urls`)."""
         self._db = db
         self._sealer = sealer
         self._build = build
+        self._base_urls = base_urls
         self._opened: dict[UUID, tuple[int, Credential]] = {}
         self._fresh: dict[str, tuple[float, UUID, Credential]] = {}
 
@@ -164,9 +166,9 @@ class Credentials:
     ) -> CredentialRow:
         """Seal and keep a credential. What the carrier needs and did not get is in ``missing``.
 
-        ``metadata`` are the carrier's further details. ``trusted`` lets it hold ``base_url`` (sandboxes); a client's
-        may not. :class:`CredentialMalformed` when what is given cannot be right, ``UnknownProvider`` when the carrier
-        has no plugin here.
+        ``metadata`` are the carrier's further details. ``trusted`` lets it hold any ``base_url`` (sandboxes); a
+        client's may hold one of the operator's servers. :class:`CredentialMalformed` when what is given cannot be
+        right, ``UnknownProvider`` when the carrier has no plugin here.
         """
         id_ = new_id()
         columns = self._columns(id_, provider, api_key, dict(metadata or {}), trusted)
@@ -200,10 +202,9 @@ class Credentials:
                 raise UnknownCredential(row.public_id)
             if api_key is not None or metadata is not None:
                 held_key, held = self.held(current)
-                kept = {k: v for k, v in held.items() if k in OURS}
-                if not trusted and metadata is not None:
-                    _refuse_ours(metadata)
-                merged = {**held, **(metadata or {}), **({} if trusted else kept)}
+                if not trusted:
+                    self._refuse_ours(metadata or {})
+                merged = {**held, **(metadata or {})}
                 merged = {k: v for k, v in merged.items() if v is not None}
                 fields |= self._columns(row.id, current.provider, api_key or held_key, merged, trusted=True)
                 fields["version"] = current.version + 1
@@ -277,7 +278,7 @@ class Credentials:
         self, id_: UUID, provider: str, api_key: SecretStr, metadata: dict[str, Any], trusted: bool
     ) -> dict[str, Any]:
         if not trusted:
-            _refuse_ours(metadata)
+            self._refuse_ours(metadata)
         account, missing = None, []
         key = trimmed(api_key.get_secret_value())
         metadata = {name: trimmed(value) if isinstance(value, str) else value for name, value in metadata.items()}
@@ -302,6 +303,16 @@ class Credentials:
             "missing": missing,
         }
 
+    def _refuse_ours(self, metadata: Mapping[str, Any]) -> None:
+        refused = OURS & set(metadata)
+        if str(metadata.get("base_url")).strip().rstrip("/") in self._base_urls:
+            refused -= {"base_url"}
+        if refused:
+            advice = "; the operator names servers that credentials may use in the setting base_urls"
+            raise DetailRefused(
+                f"metadata may not hold {', '.join(sorted(refused))}{advice if 'base_url' in refused else ''}"
+            )
+
     def held(self, row: CredentialRow) -> tuple[SecretStr, dict[str, Any]]:
         """The key and the further details, unsealed."""
         held = json.loads(self._sealer.open(row.sealed, place("credentials", "sealed", row.id)))
@@ -310,11 +321,6 @@ class Credentials:
 
 class DetailRefused(AnycarrierError, ValueError):
     """A detail that is not the client's to set."""
-
-
-def _refuse_ours(metadata: Mapping[str, Any]) -> None:
-    if refused := OURS & set(metadata):
-        raise DetailRefused(f"metadata may not hold {', '.join(sorted(refused))}")
 
 
 ENGINE = table_of(EngineRow)
