@@ -24,6 +24,7 @@ from anycarrier_server.settings import Settings
 from anycarrier_server.store import Store, credentials, parse_id, public_id
 from anycarrier_server.store.agents import SpeechUse, handle_from
 from anycarrier_server.store.credentials import (
+    Carriers,
     CredentialIncomplete,
     CredentialMalformed,
     Credentials,
@@ -280,6 +281,27 @@ async def test_a_client_may_name_a_server_of_the_operators(store: Store, tenant:
             await served.change(row, metadata={"base_url": other})
     moved = await served.change(tenant.credential, metadata={"base_url": "http://pbx.example:8088"})
     assert served.held(moved)[1]["base_url"] == "http://pbx.example:8088"
+
+
+async def test_a_credential_that_nobody_could_complete_is_refused_at_once(store: Store, tenant: Tenant) -> None:
+    """It needs an address, which a client may not give."""
+    store = Credentials(store.db, store.sealer, Carriers().build)
+    with pytest.raises(DetailRefused, match=r"asterisk needs base_url; .* setting base_urls, and has named none"):
+        await store.create(
+            tenant.workspace.id, name="x", provider="asterisk", api_key=SecretStr("a-password"),
+            metadata={"username": "us", "endpoint": "PJSIP/{number}@trunk"},
+        )  # fmt: skip
+    assert not [row for row in await store.list(tenant.workspace.id) if row.provider == "asterisk"]
+
+
+async def test_a_misspelt_detail_is_refused_when_it_is_changed_and_may_be_removed(store: Store, tenant: Tenant) -> None:
+    kept = Credentials(store.db, store.sealer, Carriers().build)
+    row = await kept.create(tenant.workspace.id, name="x", provider="plivo", api_key=SecretStr("a" * 40))
+    assert (row.status, row.missing) == ("incomplete", ["auth_id"])
+    with pytest.raises(DetailRefused, match=r"metadata.authid .* did you mean auth_id\?"):
+        await kept.change(row, metadata={"authid": "MA" + "X" * 18})
+    row = await kept.change(row, metadata={"authid": None, "auth_id": "MA" + "X" * 18, "note": "free"})
+    assert (row.status, kept.held(row)[1]) == ("active", {"auth_id": "MA" + "X" * 18, "note": "free"})
 
 
 async def test_an_unknown_carrier_is_refused(store: Store, tenant: Tenant) -> None:

@@ -125,6 +125,10 @@ async def test_a_new_token_is_for_the_account_that_the_old_key_named(house: Hous
         ({"metadata": {"account_sid": "not one"}}, ["body", "metadata", "account_sid"]),
         ({"metadata": {"base_url": "http://169.254.169.254"}}, ["body", "metadata"]),
         ({"account_sid": "AC1", "metadata": {"account_sid": "AC2"}}, ["body", "account_sid"]),
+        # Slips, which would be free details that nobody reads.
+        ({"metadata": {"acount_sid": SID}}, ["body", "metadata"]),
+        ({"metadata": {"account_sid": SID, "apiKeySid": "SK" + "0" * 32}}, ["body", "metadata"]),
+        ({"provider": "vonage", "api_key": "the-secret", "metadata": {"api_key": "abcd1234"}}, ["body", "metadata"]),
         # A second secret is a detail: it is not what was given as the key.
         ({"provider": "signalwire", "metadata": {**SIGNALWIRE, "signing_key": "PT" + "0" * 48}},
          ["body", "metadata", "signing_key"]),

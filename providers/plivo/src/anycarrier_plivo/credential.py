@@ -36,7 +36,7 @@ class PlivoCredential(Credential):
     def _is_whole(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
         shape, text = (AUTH_ID, value) if isinstance(value, str) else (AUTH_TOKEN, value.get_secret_value())
         if not shape.fullmatch(text):
-            raise ValueError(f"{cls.label(str(info.field_name))} is not whole, or not what Plivo's console shows")
+            raise ValueError(f"{cls.label(str(info.field_name))} is not whole or alone; auth_id: MA or SA, 18 A-Z0-9")
         return value
 
     @property

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -43,6 +44,7 @@ FRESH = 1.0
 
 OURS = frozenset({"base_url", "provider"})
 """Details a client may not set: where requests go is not for the outside to say, but for servers the operator names."""
+ADVICE = "; the operator names servers that credentials may use in the setting base_urls"
 
 
 class Carriers:
@@ -171,7 +173,11 @@ class Credentials:
         right, ``UnknownProvider`` when the carrier has no plugin here.
         """
         id_ = new_id()
+        if not trusted:
+            _refuse_slips(plugins.get_provider(provider).credential_type, api_key, metadata or {}, held=())
         columns = self._columns(id_, provider, api_key, dict(metadata or {}), trusted)
+        if not trusted and not self._base_urls and "base_url" in columns["missing"]:
+            raise DetailRefused(f"{provider} needs base_url{ADVICE}, and has named none")
         async with self._db.write() as session:
             row = CredentialRow(
                 id=id_, workspace_id=workspace_id, name=name, provider=provider, is_default=is_default, **columns
@@ -204,6 +210,8 @@ class Credentials:
                 held_key, held = self.held(current)
                 if not trusted:
                     self._refuse_ours(metadata or {})
+                    kind = plugins.get_provider(current.provider).credential_type
+                    _refuse_slips(kind, api_key or held_key, metadata or {}, held=held)
                 merged = {**held, **(metadata or {})}
                 merged = {k: v for k, v in merged.items() if v is not None}
                 fields |= self._columns(row.id, current.provider, api_key or held_key, merged, trusted=True)
@@ -308,9 +316,8 @@ class Credentials:
         if str(metadata.get("base_url")).strip().rstrip("/") in self._base_urls:
             refused -= {"base_url"}
         if refused:
-            advice = "; the operator names servers that credentials may use in the setting base_urls"
             raise DetailRefused(
-                f"metadata may not hold {', '.join(sorted(refused))}{advice if 'base_url' in refused else ''}"
+                f"metadata may not hold {', '.join(sorted(refused))}{ADVICE if 'base_url' in refused else ''}"
             )
 
     def held(self, row: CredentialRow) -> tuple[SecretStr, dict[str, Any]]:
@@ -321,6 +328,26 @@ class Credentials:
 
 class DetailRefused(AnycarrierError, ValueError):
     """A detail that is not the client's to set."""
+
+
+def _refuse_slips(
+    kind: type[Credential], api_key: SecretStr, metadata: Mapping[str, Any], held: Collection[str]
+) -> None:
+    """Details are free: most that are unknown are kept for the client. Not those that can only be slips."""
+    given = {name for name, value in metadata.items() if value is not None}
+    key = kind.key_field()
+    if key in given and kind.from_api_key.__func__ is Credential.from_api_key.__func__:  # type: ignore[attr-defined]
+        if metadata[key] != api_key.get_secret_value():
+            raise DetailRefused(f"metadata.{key} is not a detail: the api_key beside metadata is the {kind.label(key)}")
+    absent = {squeezed(name): name for name in kind.model_fields.keys() - given - set(held) - OURS - {key}}
+    for name in sorted(given - kind.model_fields.keys())[:50]:
+        for meant in get_close_matches(squeezed(name)[:100], absent, 1, 0.9):
+            raise DetailRefused(f"metadata.{name} is no detail of this carrier; did you mean {absent[meant]}?")
+
+
+def squeezed(name: str) -> str:
+    """``authId``, ``AUTH-ID`` and ``auth_id`` alike."""
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 ENGINE = table_of(EngineRow)
