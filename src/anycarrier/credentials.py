@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Protocol, Self, get_args, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, get_args, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationInfo, field_validator
 
@@ -62,6 +62,9 @@ class Credential(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    shapes: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Field -> the pattern that the whole of its text must match, and what that is in words, for the refusal."""
+
     provider: str
 
     @field_validator("*", mode="before")
@@ -82,6 +85,15 @@ class Credential(BaseModel):
                 f"{cls.label(info.field_name)} cannot be right: {problem}. Copy it again from the carrier's console"
             )
         return SecretStr(text) if isinstance(value, SecretStr) else text
+
+    @field_validator("*")
+    @classmethod
+    def has_its_shape(cls, value: Any, info: ValidationInfo) -> Any:
+        """What :attr:`shapes` says about one field; one that is not given has none."""
+        text, name = value.get_secret_value() if isinstance(value, SecretStr) else value, info.field_name or ""
+        if name in cls.shapes and text is not None and not re.fullmatch(cls.shapes[name][0], str(text)):
+            raise ValueError(f"{cls.label(name)} is {cls.shapes[name][1]}")
+        return value
 
     @field_validator("base_url", check_fields=False)
     @classmethod

@@ -74,6 +74,11 @@ def texts(root: ET.Element, *names: str) -> Iterator[str]:
             yield text
 
 
+def first_text(root: ET.Element, *names: str) -> str:
+    """The first of :func:`texts`; "" when there is none."""
+    return next(texts(root, *names), "")
+
+
 def _text(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if not fits_xml(text):

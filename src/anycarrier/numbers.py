@@ -33,6 +33,14 @@ def normal(text: object) -> str | None:
     return number if E164.fullmatch(number) else None
 
 
+def north_american(text: object) -> str:
+    """E.164 of ten digits, as carriers of the USA and Canada write numbers, or of what is E.164 already.
+
+    Anything else is :class:`InvalidNumber`.
+    """
+    return e164(f"+1{text}" if len(str(text)) == 10 else normal(text) or str(text))
+
+
 _KEYPAD = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "22233344455566677778889999")
 
 

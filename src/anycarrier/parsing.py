@@ -123,6 +123,12 @@ EARLIEST = 2000
 _DURATION = re.compile(r"PT(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?")
 
 
+def text_of(told: object, name: str) -> str:
+    """The text under ``name`` in an object; "" where there is none, or something else, or no object."""
+    value = told.get(name) if isinstance(told, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
 def moment(text: object) -> datetime | None:
     """A time in ISO 8601 or RFC 2822, in UTC; one that names no zone is in UTC already."""
     if not isinstance(text, str) or not text:

@@ -375,17 +375,25 @@ class Provider(RestApi, ABC):
         ``look`` asks for it by its id, and raises where it has failed; by default :meth:`fetch_order`. It is asked at
         once, and then every :attr:`order_poll` seconds. The order stands even if a question about it fails.
         """
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + timeout
-        while True:
+        found: OwnedNumber | PendingOrder = order
+
+        async def pending() -> bool:
+            nonlocal found
             with suppress(ProviderUnavailable, RateLimited):
                 found = await (look or self.fetch_order)(order.id)
-                if isinstance(found, OwnedNumber):
-                    return found
-                order = found
+            return not isinstance(found, OwnedNumber)
+
+        await self.wait_while(pending, timeout)
+        return found
+
+    async def wait_while(self, pending: Callable[[], Awaitable[bool]], timeout: float) -> None:
+        """Until ``pending()`` is false, at most ``timeout`` seconds; asked at once, then every :attr:`order_poll`."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        while await pending():
             wait = min(self.order_poll, deadline - clock())
             if wait <= 0:
-                return order
+                return
             await asyncio.sleep(wait)
 
     async def aclose(self) -> None:

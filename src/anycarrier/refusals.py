@@ -16,7 +16,7 @@ from anycarrier.errors import (
     RateLimited,
     RequestRejected,
 )
-from anycarrier.markup import texts
+from anycarrier.markup import first_text, texts
 
 _CODES = ("code", "error_code", "error-code")
 _WORDS = ("message", "description", "error_description", "error-code-label", "error", "error_title")
@@ -46,7 +46,7 @@ def of_status(status: int | None) -> type[ProviderError]:
 def read_refusal(body: Any) -> tuple[str | None, str]:
     """(code, words) of an error body in one of the usual shapes, JSON or XML."""
     if isinstance(body, Element):
-        return next(texts(body, "Code", "ErrorCode"), None), "; ".join(texts(body, "Message", "Description"))[:400]
+        return first_text(body, "Code", "ErrorCode") or None, "; ".join(texts(body, "Message", "Description"))[:400]
     if not isinstance(body, Mapping):
         return None, str(body)[:400]
     listed = next((body[key] for key in ("errors", "error") if isinstance(body.get(key), list | Mapping)), body)

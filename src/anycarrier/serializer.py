@@ -14,6 +14,11 @@ Frame = bytes | str
 ``bytes``."""
 
 
+def fits_json(base64_audio: str) -> bool:
+    """False for text that could close the JSON string it is put into, or is no base64 at all: never wrapped unseen."""
+    return bool(base64_audio) and base64_audio.isascii() and '"' not in base64_audio and "\\" not in base64_audio
+
+
 class MediaSerializer(ABC):
     """One per stream: it may keep the stream's id, its chunk counter and an unsent tail.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from anycarrier.errors import MalformedMessage, SignatureInvalid
 
@@ -69,6 +69,19 @@ class WebhookRequest:
         if not isinstance(value, dict):
             raise MalformedMessage("body is not a JSON object", self.body)
         return value
+
+    def fields(self) -> dict[str, Any]:
+        """What a webhook in JSON says: the object that was posted, or the query of a GET."""
+        return dict(self.form()) if self.method.upper() == "GET" else self.json()
+
+
+def with_query(url: str, more: Mapping[str, str | None]) -> str:
+    """A URL of ours that a carrier is given, with ``more`` in its query: it comes back with the webhook.
+
+    What is None or "" is left out; no URL stays none.
+    """
+    query = urlencode({name: value for name, value in more.items() if value})
+    return f"{url}{'&' if '?' in url else '?'}{query}" if url and query else url
 
 
 def basic_login(authorization: str) -> tuple[str, str]:

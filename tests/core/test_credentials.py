@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr
+import pytest
+from pydantic import SecretStr, ValidationError
 
 from anycarrier import Credential
 
@@ -28,3 +29,30 @@ def test_a_key_and_details_make_a_credential_whatever_its_key_is_called() -> Non
     made = Brook.from_api_key("t", {"signing": "s", "place": "a"})
     assert (made.token.get_secret_value(), made.signing.get_secret_value(), made.place) == ("t", "s", "a")
     assert Rill.from_api_key("p").password == SecretStr("p")
+
+
+class Shaped(Credential):
+    shapes = {"account_id": ("[0-9]+", "digits only"), "secret": (".{8,}", "a text of 8 characters or more"),
+              "site": ("[a-z]+", "a word")}  # fmt: skip
+    provider: str = "acme"
+    account_id: str
+    secret: SecretStr
+    site: str | None = None
+    free: str = "any thing"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"account_id": "12x"}, "acme account_id is digits only"),
+        ({"secret": "hunter2"}, "acme secret is a text of 8 characters or more"),
+        ({"site": "a-1"}, "acme site is a word"),
+    ],
+)
+def test_a_field_of_another_shape_is_refused_by_name_and_words(wrong: dict[str, str], told: str) -> None:
+    right = {"account_id": "12", "secret": "hunter22"}
+    assert Shaped.model_validate(right).site is None
+    assert Shaped.model_validate({**right, "site": "ours", "free": "a-1"}).site == "ours"
+    with pytest.raises(ValidationError) as refused:
+        Shaped.model_validate({**right, **wrong})
+    assert told in str(refused.value) and not any(value in str(refused.value) for value in wrong.values())

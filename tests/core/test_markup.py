@@ -3,7 +3,7 @@
 import pytest
 
 from anycarrier.errors import ConfigurationError, MalformedMessage
-from anycarrier.markup import Markup, document, element, fits_xml, read_xml, texts, tree
+from anycarrier.markup import Markup, document, element, first_text, fits_xml, read_xml, texts, tree
 
 
 def test_text_and_attributes_are_escaped_and_elements_are_not_escaped_again() -> None:
@@ -45,6 +45,7 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
 def test_texts_are_found_by_name_whatever_the_namespace() -> None:
     root = read_xml(b'<a xmlns="urn:x"><Code>1</Code><b><ErrorCode> 2 </ErrorCode></b><Code/></a>')
     assert [*texts(root, "Code", "ErrorCode")] == ["1", "2"]
+    assert (first_text(root, "Code", "ErrorCode"), first_text(root, "Nothing")) == ("1", "")
 
 
 @pytest.mark.parametrize(

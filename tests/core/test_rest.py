@@ -15,6 +15,7 @@ from anycarrier.calls import DialRequest, Price, StreamTarget, price_of
 from anycarrier.credentials import Credential
 from anycarrier.errors import (
     InsufficientFunds,
+    InvalidNumber,
     MalformedMessage,
     NotFound,
     NumberRejected,
@@ -39,12 +40,13 @@ from anycarrier.numbers import (
     SyncResult,
     digit_pattern,
     normal,
+    north_american,
 )
-from anycarrier.parsing import decimal, fingerprint, integer, moment, seconds, sip_code
+from anycarrier.parsing import decimal, fingerprint, integer, moment, seconds, sip_code, text_of
 from anycarrier.provider import Provider
 from anycarrier.refusals import Meaning
 from anycarrier.rest import MOST_PAGES, given
-from anycarrier.serializer import MediaSerializer
+from anycarrier.serializer import MediaSerializer, fits_json
 from anycarrier.webhooks import WebhookReply, WebhookRequest, basic_login, require_login
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -470,6 +472,46 @@ async def test_an_order_that_takes_longer_comes_back_pending_and_one_that_fails_
 
     with pytest.raises(NumberUnavailable):
         await slow.wait_for_order(PENDING, 30, failed)
+
+
+async def test_what_is_pending_is_asked_at_once_and_until_its_time_is_up() -> None:
+    told = [True, True, False]
+
+    async def pending() -> bool:
+        return told.pop(0) if len(told) > 1 else told[0]
+
+    provider = saying()
+    await provider.wait_while(pending, 0)
+    assert told == [True, False]
+    await provider.wait_while(pending, 30)
+    assert told == [False]
+
+    async def failed() -> bool:
+        raise NumberUnavailable("brook", "release_number")
+
+    with pytest.raises(NumberUnavailable):
+        await provider.wait_while(failed, 30)
+
+
+@pytest.mark.parametrize("text", ["4155550123", 4155550123, "14155550123", "+14155550123"])
+def test_ten_digits_are_a_number_of_north_america(text: object) -> None:
+    assert north_american(text) == "+14155550123"
+    assert north_american("+441135550123") == "+441135550123"
+
+
+@pytest.mark.parametrize("text", ["", "no number", None, "+415555012", "(415)55501", 415555])
+def test_what_is_neither_ten_digits_nor_e164_is_no_number(text: object) -> None:
+    with pytest.raises(InvalidNumber):
+        north_american(text)
+
+
+@pytest.mark.parametrize("told", [{}, {"word": None}, {"word": 5}, {"word": ["a"]}, [], None, "word"])
+def test_a_text_that_is_not_there_or_something_else_is_empty(told: object) -> None:
+    assert text_of(told, "word") == "" and text_of({"word": "a"}, "word") == "a"
+
+
+def test_text_that_could_close_a_json_string_or_is_no_base64_is_not_put_into_one() -> None:
+    assert fits_json("AA/+==") and not any(map(fits_json, ("", "é", 'AA"}', "AA\\")))
 
 
 def test_what_a_sync_came_to() -> None:

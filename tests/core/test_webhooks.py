@@ -4,6 +4,7 @@ import pytest
 
 from anycarrier import WebhookRequest
 from anycarrier.errors import MalformedMessage
+from anycarrier.webhooks import with_query
 
 URL = "https://voice.example.com/p/main?ref=r1&empty="
 
@@ -33,3 +34,23 @@ def test_what_is_no_json_object_is_malformed(body: bytes) -> None:
 def test_what_is_no_form_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedMessage):
         WebhookRequest("POST", URL, {}, body).form()
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"), [("POST", {"a": 1}), ("GET", {"b": "2", "c": ""}), ("get", {"b": "2", "c": ""})]
+)
+def test_a_webhook_in_json_may_come_as_the_query_of_a_get(method: str, fields: dict[str, object]) -> None:
+    assert WebhookRequest(method, "https://x/acme?b=2&c=", {}, b'{"a": 1}').fields() == fields
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "whole"),
+    [
+        ("https://x/a", {"ref": "1", "to": "+1 & 2"}, "https://x/a?ref=1&to=%2B1+%26+2"),
+        ("https://x/a?ref=1", {"keys": "1#", "record": None, "show": ""}, "https://x/a?ref=1&keys=1%23"),
+        ("https://x/a", {"record": None}, "https://x/a"),
+        ("", {"ref": "1"}, ""),
+    ],
+)
+def test_a_url_of_ours_is_given_more_to_bring_back(url: str, more: dict[str, str | None], whole: str) -> None:
+    assert with_query(url, more) == whole

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 from anycarrier import errors, events
 from anycarrier.calls import Call, CallStatus, DialRequest, Direction, EndReason, StreamTarget
@@ -15,7 +14,7 @@ from anycarrier.parsing import reading
 from anycarrier.refusals import Meaning
 from anycarrier.rest import given
 from anycarrier.sip import destination, is_sip
-from anycarrier.webhooks import WebhookReply, WebhookRequest
+from anycarrier.webhooks import WebhookReply, WebhookRequest, with_query
 from anycarrier_plivo import instructions, webhooks
 from anycarrier_plivo.credential import PlivoCredential, check
 from anycarrier_plivo.frames import PlivoSerializer
@@ -81,7 +80,7 @@ class PlivoProvider(PlivoNumbers):
         instructions.stream("dial", request.stream, None)  # refused now, or never
         url, headers = request.status_url, instructions.sip_headers("dial", request.headers)
         body = {"from": request.caller_id or request.from_, "to": request.to, "send_digits": request.digits,
-                "answer_url": f"{url}{'&' if '?' in url else '?'}record=1" if request.record else url,
+                "answer_url": with_query(url, {"record": "1" if request.record else None}),
                 "time_limit": request.time_limit and max(1, min(round(request.time_limit), LONGEST_CALL)),
                 **dict.fromkeys(("ring_url", "hangup_url"), url), "sip_headers": headers,
                 **dict.fromkeys(("answer_method", "ring_method", "hangup_method"), "POST"),
@@ -138,8 +137,7 @@ class PlivoProvider(PlivoNumbers):
         sent, to = instructions.sip_headers("transfer", headers), destination(to)
         if (sent and not is_sip(to)) or not status_url:
             raise self.unsupported("transfer", "headers go to sip: addresses only; status_url is asked whom to ring")
-        query = urlencode(given({"transfer_to": to, "show": caller_id, "sip_headers": sent}))
-        url = f"{status_url}{'&' if '?' in status_url else '?'}{query}"
+        url = with_query(status_url, {"transfer_to": to, "show": caller_id, "sip_headers": sent})
         body, uuid = {"legs": "aleg", "aleg_url": url, "aleg_method": "POST"}, await self._uuid(call_id)
         await self.request("POST", **self.at("transfer", "Call", uuid), json=body)
         with self.tolerating(404):

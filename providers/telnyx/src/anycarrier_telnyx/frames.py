@@ -17,7 +17,7 @@ from anycarrier.audio import PCMU_8K, SILENCE, AudioFormat
 from anycarrier.errors import StreamNotOpen
 from anycarrier.events import AudioReceived, MediaEvent
 from anycarrier.parsing import READ_FAILURES, unreadable
-from anycarrier.serializer import Frame, MediaSerializer
+from anycarrier.serializer import Frame, MediaSerializer, fits_json
 from anycarrier_telnyx.commands import named, read_client_state
 
 WINDOW = 5
@@ -256,7 +256,7 @@ class TelnyxSerializer(MediaSerializer):
     def encode_relayed(self, base64_audio: str) -> str | None:
         if self._tail or not self._open or not self._shortest <= len(base64_audio) * 3 // 4 <= self._longest:
             return None
-        if self._align != 1 or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio:
+        if self._align != 1 or not fits_json(base64_audio):
             return None
         return f"{_HEAD}{base64_audio}{_TAIL}"
 

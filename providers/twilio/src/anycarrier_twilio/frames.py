@@ -15,7 +15,7 @@ import pybase64
 from anycarrier import events
 from anycarrier.audio import PCMU_8K, AudioFormat
 from anycarrier.errors import MalformedMessage, StreamNotOpen
-from anycarrier.serializer import Frame, MediaSerializer
+from anycarrier.serializer import Frame, MediaSerializer, fits_json
 
 MAX_FRAME = 65_536
 """Bytes; the largest real frame, a ``start`` full of custom parameters, is a few thousand."""
@@ -148,9 +148,7 @@ class TwilioSerializer(MediaSerializer):
 
     def encode_relayed(self, base64_audio: str) -> str | None:
         head = self._audio_head or _refused()
-        # Text that could close our JSON string, or is no base64 at all, is not wrapped unseen.
-        unsafe = not base64_audio or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio
-        return None if unsafe else f"{head}{base64_audio}{_TAIL}"
+        return f"{head}{base64_audio}{_TAIL}" if fits_json(base64_audio) else None
 
     def encode_mark(self, name: str) -> list[str]:
         return [f"{self._mark_head or _refused()}{_json(name)}}}}}"]

@@ -34,7 +34,7 @@ DIRECTIONS = {"inbound": Direction.INBOUND, "outbound": Direction.OUTBOUND}
 
 
 def parse(request: WebhookRequest, base_url: str | None) -> events.CallEvent:
-    raw: dict[str, Any] = dict(request.form()) if request.method == "GET" else request.json()
+    raw = request.fields()
     with reading("vonage webhook", request.body):
         call_id = str(raw.get("call_uuid") or raw.get("uuid") or "")
         status, state = str(raw.get("status") or ""), raw.get("sub_state")
