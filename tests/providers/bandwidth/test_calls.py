@@ -144,8 +144,8 @@ async def test_a_transfer_tells_us_of_every_step_and_escapes_what_it_is_given(
 ) -> None:
     told: list[str] = []
 
-    async def keep(operation: str, call_id: str, instructions: str) -> None:
-        told.append(instructions)
+    async def keep(operation: str, call_id: str, *verbs: str) -> None:
+        told.append(f"<Response>{''.join(verbs)}</Response>")
 
     monkeypatch.setattr(provider, "_run", keep)
     await provider.transfer("c-1", kit.THEIRS, caller_id=kit.OURS, status_url=f"{kit.HOOK}?ref=1&x=<2>")

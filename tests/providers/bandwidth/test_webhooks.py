@@ -167,6 +167,10 @@ def test_what_becomes_of_a_transfer_is_news_of_the_call_that_was_transferred(
     assert isinstance(event, TransferProgress) and (event.status, event.call_id) == (status, call_id)
 
 
+KINDS = (
+    "initiate answer disconnect machineDetectionComplete dtmf recordingAvailable transferAnswer transferComplete "
+    "transferDisconnect mediaStreamStarted mediaStreamRejected mediaStreamStopped"
+)
 ODD = [None, 5, True, "x", [], ["1", "2"], {"a": None}, {"value": 5}]
 FIELDS = (
     "eventTime parentCallId from to direction state startTime answerTime endTime cause errorMessage sipResponseCode "
@@ -175,11 +179,12 @@ FIELDS = (
 )
 
 
-@pytest.mark.parametrize("kind", sorted(wire._EVENTS))
+@pytest.mark.parametrize("kind", KINDS.split())
 def test_a_value_of_another_type_in_a_field_we_could_do_without_loses_no_event(
     known: BandwidthProvider, kind: str
 ) -> None:
     expected = type(known.parse_webhook(webhook(eventType=kind, digit="1")))
+    assert expected is not UnknownEvent
     for field in FIELDS.split():
         for odd in ODD:
             request = webhook(eventType=kind, **{"digit": "1", field: odd})

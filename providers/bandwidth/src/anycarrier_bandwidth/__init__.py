@@ -1,7 +1,6 @@
 """Bandwidth for anycarrier: Voice API v2 with BXML, two-way media streams, phone numbers."""
 
 from anycarrier.hookspecs import hookimpl
-from anycarrier.provider import Provider
 from anycarrier_bandwidth.credential import BandwidthCredential
 from anycarrier_bandwidth.provider import BandwidthProvider
 
@@ -9,6 +8,5 @@ __all__ = ["BandwidthCredential", "BandwidthProvider"]
 
 
 @hookimpl
-def anycarrier_providers() -> list[type[Provider]]:
-    """Bandwidth."""
+def anycarrier_providers() -> list[type[BandwidthProvider]]:
     return [BandwidthProvider]

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import SecretStr, ValidationInfo, field_validator
+from pydantic import SecretStr
 
 from anycarrier.credentials import Credential, trimmed
-
-SHAPES = {
-    **dict.fromkeys(("account_id", "site_id", "peer_id"), (r"[0-9]+", "digits only")),
-    **dict.fromkeys(("application_id", "vcp_id"), (r"[0-9A-Za-z-]+", "an id of letters, digits and hyphens")),
-    **dict.fromkeys(("client_id", "callback_user"), (r"[^:]+", "text without a colon")),
-    "callback_password": (r".{16,}", "a random text of 16 characters or more"),
-}
 
 
 class BandwidthCredential(Credential):
@@ -25,6 +17,12 @@ class BandwidthCredential(Credential):
     on older accounts into ``peer_id``, a location of that sub-account.
     """
 
+    shapes = {
+        **dict.fromkeys(("account_id", "site_id", "peer_id"), (r"[0-9]+", "digits only")),
+        **dict.fromkeys(("application_id", "vcp_id"), (r"[0-9A-Za-z-]+", "an id of letters, digits and hyphens")),
+        **dict.fromkeys(("client_id", "callback_user"), (r"[^:]+", "text without a colon")),
+        "callback_password": (r".{16,}", "a random text of 16 characters or more"),
+    }
     provider: str = "bandwidth"
     account_id: str
     client_id: str
@@ -37,15 +35,6 @@ class BandwidthCredential(Credential):
     vcp_id: str | None = None
     base_url: str | None = None
 
-    @field_validator(*SHAPES)
-    @classmethod
-    def _has_its_shape(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
-        shape, meant = SHAPES[str(info.field_name)]
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if text is not None and not re.fullmatch(shape, text):
-            raise ValueError(f"{cls.label(str(info.field_name))} is {meant}")
-        return value
-
     @classmethod
     def from_api_key(cls, api_key: str, metadata: Mapping[str, Any] | None = None) -> Self:
         """From a client secret plus named details, or from ``"client_id:client_secret"``."""
@@ -54,7 +43,7 @@ class BandwidthCredential(Credential):
         return cls.model_validate({**(metadata or {}), **login})
 
     @property
-    def account(self) -> str | None:
+    def account(self) -> str:
         return self.account_id
 
     @property

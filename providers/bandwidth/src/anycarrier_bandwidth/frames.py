@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import pybase64
 
-from anycarrier import errors, events
 from anycarrier.audio import PCMU_8K, AudioFormat
+from anycarrier.errors import MalformedMessage, StreamNotOpen
+from anycarrier.events import AudioReceived, MediaEvent, StreamStarted, StreamStopped, UnknownEvent
 from anycarrier.parsing import READ_FAILURES, unreadable
-from anycarrier.serializer import Frame, MediaSerializer
+from anycarrier.serializer import Frame, MediaSerializer, fits_json
 
 MAX_FRAME = 65_536  # bytes; the largest real frame, a start with twelve full parameters, has less than half of it
 _HEAD, _TAIL = '{"eventType":"playAudio","media":{"contentType":"audio/pcmu","payload":"', '"}}'
@@ -35,43 +36,39 @@ _decode_relayed = msgspec.json.Decoder(Relayed).decode
 class BandwidthSerializer(MediaSerializer):
     """One stream; nothing can be sent before its start and after its stop."""
 
-    __slots__ = ("_open",)
     audio_out = PCMU_8K
     marks = False
+    _open = False
 
-    def __init__(self) -> None:
-        self._open = False
-
-    def decode(self, frame: Frame) -> list[events.MediaEvent]:
+    def decode(self, frame: Frame) -> list[MediaEvent]:
         if len(frame) > MAX_FRAME:
-            raise errors.MalformedMessage(f"a media frame of {len(frame)} bytes, more than {MAX_FRAME}", frame)
+            raise MalformedMessage(f"a media frame of {len(frame)} bytes, more than {MAX_FRAME}", frame)
         try:
             media = _decode_media(frame)
         except READ_FAILURES:
             return [self._other(frame)]
-        if media.track == "outbound":  # our own voice, where somebody asked for both tracks
-            return []
-        return [events.AudioReceived(media.payload, media.track, media.sequence_number, None, frame)]
+        ours = media.track == "outbound"  # where somebody asked for both tracks
+        return [] if ours else [AudioReceived(media.payload, media.track, media.sequence_number, None, frame)]
 
-    def _other(self, frame: Frame) -> events.MediaEvent:
+    def _other(self, frame: Frame) -> MediaEvent:
         try:
             raw = msgspec.json.decode(frame)
-            kind = raw["eventType"]
-            if kind == "start":
-                told = raw["metadata"]
-                tracks: dict[str, Any] = {each["name"]: each["mediaFormat"] for each in told.get("tracks", [])}
-                sent = tracks.get("inbound", {})
-                # Bandwidth's documents write audio/PCMU, the wire PCMU.
-                encoding = str(sent.get("encoding", "PCMU")).removeprefix("audio/")
-                heard, custom = AudioFormat(encoding, int(sent.get("sampleRate", 8000))), raw.get("streamParams") or {}
-                values = {str(name): str(value) for name, value in custom.items()}
-                started = events.StreamStarted(str(told["callId"]), str(told.get("streamId", "")), heard, values, raw)
-                self._open = True
-                return started
-            if kind == "media" or not isinstance(kind, str):
-                raise KeyError("payload")
-            self._open = self._open and kind != "stop"
-            return events.StreamStopped("", raw) if kind == "stop" else events.UnknownEvent(kind=kind, raw=raw)
+            match raw["eventType"]:
+                case "start":
+                    told, custom = raw["metadata"], raw.get("streamParams") or {}
+                    sent = {each["name"]: each["mediaFormat"] for each in told.get("tracks", [])}.get("inbound", {})
+                    encoding = str(sent.get("encoding", "PCMU")).removeprefix("audio/")  # as documents write it
+                    heard = AudioFormat(encoding, int(sent.get("sampleRate", 8000)))
+                    values = {str(name): str(value) for name, value in custom.items()}
+                    started = StreamStarted(str(told["callId"]), str(told.get("streamId", "")), heard, values, raw)
+                    self._open = True
+                    return started
+                case "stop":
+                    self._open = False
+                    return StreamStopped("", raw)
+                case str(kind) if kind != "media":
+                    return UnknownEvent(kind=kind, raw=raw)
+            raise KeyError("payload")
         except READ_FAILURES as failure:
             raise unreadable("bandwidth media frame", frame, failure) from None
 
@@ -88,14 +85,12 @@ class BandwidthSerializer(MediaSerializer):
         return self._if_open([f"{_HEAD}{pybase64.b64encode_as_string(payload)}{_TAIL}"] if payload else [])
 
     def encode_relayed(self, base64_audio: str) -> str | None:
-        # Text that could close our JSON string, or is no base64 at all, is not wrapped unseen.
-        unsafe = not base64_audio or not base64_audio.isascii() or '"' in base64_audio or "\\" in base64_audio
-        return None if unsafe else self._if_open([f"{_HEAD}{base64_audio}{_TAIL}"])[0]
+        return self._if_open([f"{_HEAD}{base64_audio}{_TAIL}"])[0] if fits_json(base64_audio) else None
 
     def encode_clear(self) -> list[str]:
         return self._if_open(['{"eventType":"clear"}'])
 
     def _if_open(self, frames: list[str]) -> list[str]:
         if not self._open:
-            raise errors.StreamNotOpen("the bandwidth stream has not started, or is over")
+            raise StreamNotOpen("the bandwidth stream has not started, or is over")
         return frames

@@ -6,15 +6,15 @@ the application, and, for a package, activation: without it a number takes no ca
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
 from anycarrier import errors, numbers
-from anycarrier.markup import Markup, document, texts, tree
-from anycarrier.numbers import NumberFeature, NumberType, OwnedNumber, PendingOrder, SyncResult
+from anycarrier.markup import Markup, document, first_text, texts, tree
+from anycarrier.numbers import NumberFeature, NumberType, OwnedNumber, PendingOrder, SyncResult, north_american
+from anycarrier.parsing import text_of
 from anycarrier.provider import Provider
 from anycarrier.rest import given
 from anycarrier_bandwidth.credential import BandwidthCredential
@@ -25,28 +25,16 @@ MOST_RESULTS, PAGE = 5000, 1000
 GONE = ("5005", "5018", "5071")  # codes of a number that is not for sale any more
 UNFINISHED = ("RECEIVED", "PROCESSING", "BACKORDERED", "")  # an order's words for "not yet"; COMPLETE is the good end
 SERVICES = {"inboundActivated": "INBOUND", "outboundNationalActivated": "OUTBOUND_NATIONAL"}
-PACKAGE = "voiceConfigurationPackageId"
+PACKAGE, SET = "voiceConfigurationPackageId", "configure_number"
 Steps = list[tuple[list[str], Callable[[], Awaitable[Any]]]]  # settings that differ, and what writes them
 
 
-def text(root: Element, *names: str) -> str:
-    """The first text in an element of one of these names; "" when there is none."""
-    return next(texts(root, *names), "")
-
-
-def national(number: str) -> str:
-    """Ten digits, as the numbers API has it."""
-    return number.removeprefix("+1")
-
-
-def international(number: str) -> str:
-    """E.164 of ten digits, or of what is E.164 already; ``ValueError`` for anything else."""
-    return numbers.e164(numbers.normal(f"1{number}" if len(number) == 10 else number) or "")
-
-
-def order_of(kind: str, inner: str, number: str, fields: Mapping[str, str] | None = None) -> Markup:
-    """An order about one number."""
-    return tree(kind, {**(fields or {}), inner: {"TelephoneNumberList": {"TelephoneNumber": national(number)}}})
+def owned(row: Element) -> OwnedNumber:
+    """A row of the account's numbers."""
+    raw = {each.tag: (each.text or "").strip() for each in row}
+    known: dict[str, Any] = {"provider": "bandwidth", "features": frozenset({NumberFeature.VOICE}), "raw": raw}
+    known |= {"number": north_american(raw["FullNumber"]), "id": raw["FullNumber"], "status": raw.get("Status", "")}
+    return OwnedNumber(**known)
 
 
 class BandwidthNumbers(Provider):
@@ -59,10 +47,14 @@ class BandwidthNumbers(Provider):
         """A path of the account."""
         return f"{version}/accounts/{self.credential.account_id}/{rest}"
 
+    @property
+    def application(self) -> str:
+        return self.at(f"applications/{self.credential.application_id}")
+
     async def xml(self, operation: str, method: str, path: str, sent: Markup | None = None, **request: Any) -> Element:
         """A request in XML, and the root of its answer; an empty answer is an empty element."""
-        body = document(sent) if sent is not None else None
-        root = await self.request(method, path, operation=operation, content=body, headers=XML, root=API, **request)
+        request |= {"operation": operation, "content": sent and document(sent), "headers": XML, "root": API}
+        root = await self.request(method, path, **request)
         if not isinstance(root, Element | None):
             raise self.unreadable(operation, "the answer is no XML")
         return Element("Nothing") if root is None else root
@@ -92,7 +84,7 @@ class BandwidthNumbers(Provider):
         def offers(body: Any) -> list[numbers.AvailableNumber]:
             found = [*texts(body, "TelephoneNumber")] if isinstance(body, Element) else body["phoneNumbers"]
             page, offered = found[query.limit * (query.page - 1) : query.limit * query.page], numbers.AvailableNumber
-            return [offered(number=international(each), raw={"phoneNumber": each}, **same) for each in page]
+            return [offered(number=north_american(each), raw={"phoneNumber": each}, **same) for each in page]
 
         return await self.ask(
             offers, "GET", self.at("availableNumbers"), operation="search_numbers", params=asked, extra=query.extra,
@@ -101,24 +93,18 @@ class BandwidthNumbers(Provider):
 
     async def list_numbers(self, number: str | None = None) -> list[OwnedNumber]:
         """Those in service."""
-        asked: dict[str, Any] = {"accountId": self.credential.account_id, "status": "Inservice", "size": PAGE}
-        asked |= {"fullNumber": national(number)} if number is not None else {}
+        operation, only = "list_numbers", given({"fullNumber": (number or "").removeprefix("+1")})
+        asked = {"accountId": self.credential.account_id, "status": "Inservice", "size": PAGE, **only}
 
-        def owned(root: Element) -> list[OwnedNumber]:
-            rows = [{each.tag: (each.text or "").strip() for each in row} for row in root.iter("TelephoneNumber")]
-            known: dict[str, Any] = {"provider": self.name, "features": frozenset({NumberFeature.VOICE})}
-            return [OwnedNumber(number=international(row["FullNumber"]), id=row["FullNumber"], raw=row,
-                                status=row.get("Status", ""), **known) for row in rows]  # fmt: skip
+        def ask(page: int) -> Awaitable[Element]:
+            return self.xml(operation, "GET", "/api/v2/tns", params={**asked, "page": page})
 
-        async def page_of(page: int) -> list[OwnedNumber]:
-            root = await self.xml("list_numbers", "GET", "/api/v2/tns", params={**asked, "page": page})
-            return self.translate("list_numbers", owned, root)
+        def after(root: Element, page: int) -> int | None:
+            return page + 1 if len([*root.iter("TelephoneNumber")]) == PAGE else None
 
-        def after(rows: list[OwnedNumber], page: int) -> int | None:
-            return page + 1 if len(rows) == PAGE else None
-
-        pages = await self.pages(page_of, 1, after, operation="list_numbers")
-        return [each for rows in pages for each in rows if number in (None, each.number)]
+        pages = await self.pages(ask, 1, after, operation=operation)
+        held = [self.translate(operation, owned, row) for root in pages for row in root.iter("TelephoneNumber")]
+        return [each for each in held if number in (None, each.number)]
 
     async def buy_number(
         self, number: str, *, timeout: float = 30.0, extra: Mapping[str, Any] | None = None
@@ -127,15 +113,16 @@ class BandwidthNumbers(Provider):
         if not self.credential.site_id:
             raise errors.ConfigurationError("bandwidth site_id is missing: the sub-account that numbers are bought for")
         fields = {"SiteId": self.credential.site_id, **{name: str(value) for name, value in (extra or {}).items()}}
-        order = order_of("Order", "ExistingTelephoneNumberOrderType", numbers.e164(number), fields)
+        wanted = {"TelephoneNumberList": {"TelephoneNumber": numbers.e164(number).removeprefix("+1")}}
+        order = tree("Order", {**fields, "ExistingTelephoneNumberOrderType": wanted})
         root = await self.xml("buy_number", "POST", self.at("orders"), order)
-        return await self.wait_for_order(self._pending(text(root, "id"), number, root), timeout)
+        return await self.wait_for_order(self._pending(first_text(root, "id"), number, root), timeout)
 
     async def fetch_order(self, order_id: str) -> OwnedNumber | PendingOrder:
         """Fulfilled once the number is in service, which is a little after the order is complete."""
         root = await self.xml("fetch_order", "GET", self.at(f"orders/{self.path_id('fetch_order', order_id)}"))
-        number = self.translate("fetch_order", lambda: international(text(root, "TelephoneNumber", "FullNumber")))
-        if text(root, "OrderStatus") == "COMPLETE" and (held := await self.list_numbers(number)):
+        number = self.translate("fetch_order", north_american, first_text(root, "TelephoneNumber", "FullNumber"))
+        if first_text(root, "OrderStatus") == "COMPLETE" and (held := await self.list_numbers(number)):
             return held[0]
         self._check_order("fetch_order", root)
         return self._pending(order_id, number, root)
@@ -144,15 +131,23 @@ class BandwidthNumbers(Provider):
         """Returns once Bandwidth has disconnected it, or when its order takes longer than :attr:`timeout`."""
         if not await self.list_numbers(number):
             raise self.not_held("release_number", number)
-        order = order_of("DisconnectTelephoneNumberOrder", "DisconnectTelephoneNumberOrderType", number)
+        ended = {"TelephoneNumberList": {"TelephoneNumber": number.removeprefix("+1")}}
+        order = tree("DisconnectTelephoneNumberOrder", {"DisconnectTelephoneNumberOrderType": ended})
         root = await self.xml("release_number", "POST", self.at("disconnects"), order)
-        await self._done("release_number", f"disconnects/{text(root, 'id')}")
+        path = f"disconnects/{first_text(root, 'id')}"
+        await self.wait_while(lambda: self._unfinished("release_number", path), self.timeout)
 
     async def configure_number(self, number: str, *, webhook_url: str, dry_run: bool = False) -> SyncResult:
         """The callbacks' password cannot be read back: it is written where their user differs, so change both."""
         if not await self.list_numbers(number):
-            return SyncResult.failed(str(self.not_held("configure_number", number)), webhook_url)
-        steps = await self._application(webhook_url)
+            return SyncResult.failed(str(self.not_held(SET, number)), webhook_url)
+        path, (user, password) = self.application, self.credential.callback_login.values()
+        wanted = dict.fromkeys(("CallInitiatedCallbackUrl", "CallStatusCallbackUrl"), webhook_url)
+        wanted |= dict.fromkeys(("CallInitiatedMethod", "CallStatusMethod"), "POST")
+        held = await self.xml(SET, "GET", path)
+        differ = [name for name, value in {**wanted, "UserId": user}.items() if first_text(held, name) != value]
+        body = tree("Application", {**wanted, "CallbackCreds": {"UserId": user, "Password": password}})
+        steps: Steps = [(differ, lambda: self.xml(SET, "PATCH", path, body))]
         if self.credential.vcp_id:
             steps += await self._package(number)
         elif self.credential.site_id and self.credential.peer_id:
@@ -167,8 +162,8 @@ class BandwidthNumbers(Provider):
         operation = "unconfigure_number"
         if not await self.list_numbers(number):
             return SyncResult.failed(str(self.not_held(operation, number)), webhook_url)
-        held = await self.xml(operation, "GET", self.at(f"applications/{self.credential.application_id}"))
-        ours = text(held, "CallInitiatedCallbackUrl") == webhook_url
+        held = await self.xml(operation, "GET", self.application)
+        ours = first_text(held, "CallInitiatedCallbackUrl") == webhook_url
         if ours and not self.credential.vcp_id:
             return SyncResult.failed("a location leads all its numbers here: move it in Bandwidth's App", webhook_url)
         settings = await self._settings(operation, number) if ours else {}
@@ -177,37 +172,26 @@ class BandwidthNumbers(Provider):
         await self._activate(operation, number, "DEACTIVATE", ["INBOUND"])
         return SyncResult.of(["INBOUND"], webhook_url)
 
-    async def _application(self, url: str) -> Steps:
-        path, login = self.at(f"applications/{self.credential.application_id}"), self.credential.callback_login
-        urls = {"CallInitiatedCallbackUrl": url, "CallStatusCallbackUrl": url}
-        wanted = {**urls, "CallInitiatedMethod": "POST", "CallStatusMethod": "POST"}
-        held = await self.xml("configure_number", "GET", path)
-        differ = [name for name, value in (*wanted.items(), ("UserId", login["username"])) if text(held, name) != value]
-        written = {**wanted, "CallbackCreds": {"UserId": login["username"], "Password": login["password"]}}
-        return [(differ, lambda: self.xml("configure_number", "PATCH", path, tree("Application", written)))]
-
     async def _package(self, number: str) -> Steps:
-        settings, operation = await self._settings("configure_number", number), "configure_number"
         path = self.at(f"voiceConfigurationPackages/{self.credential.vcp_id}/phoneNumbers/bulk", "/v2")
-        added, there = {"action": "ADD", "phoneNumbers": [number]}, settings.get(PACKAGE) == self.credential.vcp_id
+        settings, added = await self._settings(SET, number), {"action": "ADD", "phoneNumbers": [number]}
+        absent = [PACKAGE] if settings.get(PACKAGE) != self.credential.vcp_id else []
         lacking = [name for flag, name in SERVICES.items() if not settings.get(flag)]
         return [
-            ([] if there else [PACKAGE],
-             lambda: self.request("POST", path, operation=operation, json=added, root=API)),
-            (lacking, lambda: self._activate(operation, number, "ACTIVATE", lacking)),
-        ]  # fmt: skip
+            (absent, lambda: self.request("POST", path, operation=SET, json=added, root=API)),
+            (lacking, lambda: self._activate(SET, number, "ACTIVATE", lacking)),
+        ]
 
     async def _location(self, number: str, site: str, peer: str) -> Steps:
-        operation, place = "configure_number", self.at(f"sites/{site}/sippeers/{peer}")
-        leads, settings = self.credential.application_id, f"{place}/products/origination/settings"
-        led = text(await self.xml(operation, "GET", settings), "HttpVoiceV2AppId") == leads
-        there = text(await self.xml(operation, "GET", f"/api/v2/tns/{national(number)}/tndetails"), "PeerId") == peer
-        http = {"VoiceProtocol": "HTTP", "HttpSettings": {"HttpVoiceV2AppId": leads}}
-        lead = tree("SipPeerOriginationSettings", http)
-        moved = tree("SipPeerTelephoneNumbers", {"FullNumber": national(number)})
+        place, leads = self.at(f"sites/{site}/sippeers/{peer}"), {"HttpVoiceV2AppId": self.credential.application_id}
+        settings, ten = f"{place}/products/origination/settings", number.removeprefix("+1")
+        lead = tree("SipPeerOriginationSettings", {"VoiceProtocol": "HTTP", "HttpSettings": leads})
+        move = tree("SipPeerTelephoneNumbers", {"FullNumber": ten})
+        led = first_text(await self.xml(SET, "GET", settings), *leads)
+        there = first_text(await self.xml(SET, "GET", f"/api/v2/tns/{ten}/tndetails"), "PeerId")
         return [
-            ([] if led else ["HttpVoiceV2AppId"], lambda: self.xml(operation, "PUT", settings, lead)),
-            ([] if there else ["PeerId"], lambda: self.xml(operation, "POST", f"{place}/movetns", moved)),
+            ([] if led in leads.values() else [*leads], lambda: self.xml(SET, "PUT", settings, lead)),
+            ([] if there == peer else ["PeerId"], lambda: self.xml(SET, "POST", f"{place}/movetns", move)),
         ]
 
     async def _settings(self, operation: str, number: str) -> Mapping[str, Any]:
@@ -223,27 +207,21 @@ class BandwidthNumbers(Provider):
 
     async def _activate(self, operation: str, number: str, action: str, services: list[str]) -> None:
         order = {"action": action, "phoneNumbers": [number], "services": {"voice": services}}
-        path = self.at("serviceActivation")
-        made = await self.request("POST", path, operation=operation, json=order, root=API)
-        await self._done(operation, f"serviceActivation/{self.translate(operation, lambda: made['data']['orderId'])}")
+        made = await self.request("POST", self.at("serviceActivation"), operation=operation, json=order, root=API)
+        path = f"serviceActivation/{self.translate(operation, lambda: made['data']['orderId'])}"
+        await self.wait_while(lambda: self._unfinished(operation, path), self.timeout)
 
     def _pending(self, order_id: str, number: str, root: Element) -> PendingOrder:
         told = {each.tag: each.text for each in root.iter() if each.text and each.text.strip()}
         return PendingOrder(id=order_id, number=number, provider=self.name, raw=told)
 
-    async def _done(self, operation: str, path: str) -> None:
-        """Wait for an order of no number: :attr:`timeout` seconds, after which it goes on without us."""
-        clock = asyncio.get_running_loop().time
-        until = clock() + self.timeout
-        while self._check_order(operation, await self.request("GET", self.at(path), operation=operation, root=API)):
-            if clock() >= until:
-                return
-            await asyncio.sleep(self.order_poll)
+    async def _unfinished(self, operation: str, path: str) -> bool:
+        return self._check_order(operation, await self.request("GET", self.at(path), operation=operation, root=API))
 
     def _check_order(self, operation: str, body: Any) -> bool:
         """Whether it is not done yet; the error of one that has failed."""
         xml = isinstance(body, Element)
-        status = text(body, "OrderStatus") if xml else str(((body or {}).get("data") or {}).get("orderStatus") or "")
+        status = first_text(body, "OrderStatus") if xml else text_of((body or {}).get("data"), "orderStatus")
         if status not in ("COMPLETE", *UNFINISHED):
             code, words = self.error_detail(body)
             kind = errors.NumberUnavailable if code in GONE else errors.RequestRejected

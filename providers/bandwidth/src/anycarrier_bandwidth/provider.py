@@ -1,4 +1,4 @@
-"""Bandwidth: Voice API v2 with instructions in the webhook's reply (BXML), two-way media streams, numbers by XML.
+"""Bandwidth: one account and one voice application. Instructions (BXML) go into a webhook's reply, or to a live call.
 
 It signs nothing: a webhook is proved by the login given out with each URL, a media socket by its ticket as password.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
 
 import httpx
 
@@ -16,24 +16,29 @@ from anycarrier import errors
 from anycarrier.audio import PCMU_8K
 from anycarrier.calls import Call, DialRequest, EndReason, MachineDetection, StreamTarget
 from anycarrier.events import CallEvent, IncomingCall, InstructionsFor, InstructionsRequested
-from anycarrier.markup import Markup, element
+from anycarrier.markup import Markup, document, element, fits_xml
 from anycarrier.oauth import ClientCredentials
 from anycarrier.provider import TicketPlace
 from anycarrier.refusals import Meaning
-from anycarrier.rest import given
-from anycarrier.sip import destination
-from anycarrier.webhooks import WebhookReply, WebhookRequest, require_login
-from anycarrier_bandwidth import bxml, wire
+from anycarrier.sip import destination, is_sip
+from anycarrier.webhooks import WebhookReply, WebhookRequest, require_login, with_query
+from anycarrier_bandwidth import wire
 from anycarrier_bandwidth.credential import BandwidthCredential
 from anycarrier_bandwidth.frames import BandwidthSerializer
 from anycarrier_bandwidth.numbers import API, GONE, XML, BandwidthNumbers
 
+STREAM = "anycarrier"  # the one stream's name, by which later documents find it
+HOLD = element("StopStream", {"name": STREAM, "wait": True})  # until the WebSocket closes; with no verb left, all ends
+HANG_UP = element("Hangup")
+RING_ON = element("Ring", {"answerCall": False, "duration": 120})  # longer than any caller waits
+
+
+def reply(*verbs: Markup) -> WebhookReply:
+    return WebhookReply(body=document(element("Response", {}, *verbs)).encode(), content_type="application/xml")
+
 
 class BandwidthProvider(BandwidthNumbers):
-    """One Bandwidth account, with one voice application."""
-
     name = "bandwidth"
-    title = "Bandwidth"
     credential_type = BandwidthCredential
     sandbox = "anycarrier_bandwidth.sandbox:BandwidthSandbox"
     ticket_place = TicketPlace.HEADER
@@ -41,8 +46,8 @@ class BandwidthProvider(BandwidthNumbers):
     reports_transfers = dials_sip = True
     base_url = "https://voice.bandwidth.com"
     error_types = {
-        **dict.fromkeys(GONE, errors.NumberUnavailable), "12512": errors.NumberRejected,
-        "5012": errors.PermissionDenied, "5051": errors.PermissionDenied,
+        **dict.fromkeys(GONE, errors.NumberUnavailable), **dict.fromkeys(("5012", "5051"), errors.PermissionDenied),
+        "12512": errors.NumberRejected,
     }  # fmt: skip
     error_words = (
         (r"^400 .*\bInvalid (to|from)\b", errors.NumberRejected),
@@ -57,20 +62,17 @@ class BandwidthProvider(BandwidthNumbers):
     async def check_credential(self) -> str:
         """The account id, once a new login was accepted and the application is there."""
         await self._tokens.fetch("check_credential")
-        await self.xml("check_credential", "GET", self.at(f"applications/{self.credential.application_id}"))
+        await self.xml("check_credential", "GET", self.application)
         return self.credential.account_id
 
     def verify(self, request: WebhookRequest) -> None:
         """The login, and that the message is about our account and application: one login may serve several."""
         require_login(request, *self.credential.callback_login.values())
-        try:
-            told = wire.fields_of(request)
-        except errors.MalformedMessage:
-            return  # parse_webhook says so
         known = {"accountId": self.credential.account_id, "applicationId": self.credential.application_id}
-        for name, ours in known.items():
-            if told.get(name, ours) != ours:
-                raise errors.SignatureInvalid(f"the webhook is of another {name} than the credential's")
+        with suppress(errors.MalformedMessage):  # parse_webhook says so
+            told = request.fields()
+            if other := [name for name, ours in known.items() if told.get(name, ours) != ours]:
+                raise errors.SignatureInvalid(f"the webhook is of another {other[0]} than the credential's")
 
     def parse_webhook(self, request: WebhookRequest) -> CallEvent:
         return wire.parse(request)
@@ -79,11 +81,10 @@ class BandwidthProvider(BandwidthNumbers):
         return BandwidthSerializer()
 
     def acknowledge(self, event: CallEvent) -> WebhookReply:
-        """No instructions where some are asked for, and 204 else."""
-        return bxml.reply() if event.raw.get("eventType") in wire.ASKS else WebhookReply(status=204)
+        return reply() if event.raw.get("eventType") in wire.ASKS else WebhookReply(status=204)
 
     def leave_ringing(self, call: IncomingCall) -> WebhookReply:
-        return bxml.reply(bxml.RING_ON, bxml.HANG_UP)
+        return reply(RING_ON, HANG_UP)
 
     async def dial(self, request: DialRequest) -> Call:
         self.refuse_fields("dial", request, time_limit="it ends no call after a given time", headers="it sends none")
@@ -91,89 +92,101 @@ class BandwidthProvider(BandwidthNumbers):
         url, login = request.status_url, self.credential.callback_login
         body: dict[str, Any] = {
             "from": request.caller_id or request.from_, "to": request.to, "callTimeout": math.ceil(request.timeout),
-            "answerUrl": _with(url, {wire.DIGITS: request.digits, wire.RECORD: "1" if request.record else None}),
+            "answerUrl": with_query(url, {wire.DIGITS: request.digits, wire.RECORD: "1" if request.record else None}),
             "applicationId": self.credential.application_id, "disconnectUrl": url, **login,
         }  # fmt: skip
         if request.machine_detection is not MachineDetection.OFF:
-            waits = request.machine_detection is MachineDetection.WAIT_FOR_BEEP
-            told = _with(url, {wire.GREETED: "1" if waits else None})
-            body["machineDetection"] = {"mode": "async", "delayResult": waits, "callbackUrl": told, **login}
+            late = request.machine_detection is MachineDetection.WAIT_FOR_BEEP
+            told = with_query(url, {wire.GREETED: "1" if late else None})
+            body["machineDetection"] = {"mode": "async", "delayResult": late, "callbackUrl": told, **login}
         extra, ours = request.extra, {"reference": request.reference, "from_": request.from_, "to": request.to}
         call = await self.ask(wire.call_from_rest, "POST", self.at("calls"), operation="dial", json=body, extra=extra)
         return call.model_copy(update=ours)  # Bandwidth's from is the number that was shown
 
     async def answer(self, call: IncomingCall, stream: StreamTarget) -> WebhookReply:
-        return bxml.reply(*self._connected("answer", call.call, stream))
+        return self._connect("answer", call.call, stream)
 
     async def instruct(self, event: InstructionsRequested, call: Call, stream: StreamTarget | None) -> WebhookReply:
         if stream is None or event.purpose is not InstructionsFor.ANSWERED:
-            return bxml.reply(bxml.HANG_UP)
-        return bxml.reply(*self._connected("instruct", call, stream))
+            return reply(HANG_UP)
+        return self._connect("instruct", call, stream)
 
     async def reject(self, call: IncomingCall, reason: EndReason = EndReason.REJECTED) -> WebhookReply:
         """There is one way to decline, and no word for the caller to choose."""
-        return bxml.reply(bxml.HANG_UP)
+        return reply(HANG_UP)
 
     async def forward(self, call: IncomingCall, to: str, *, status_url: str = "") -> WebhookReply:
         """Bandwidth tells of the call's end only, and shows the number that was called unless told another."""
-        return bxml.reply(element("Forward", {"to": destination(to), "from": call.call.caller_id or call.call.from_}))
+        return reply(element("Forward", {"to": destination(to), "from": call.call.caller_id or call.call.from_}))
 
     async def hang_up(self, call_id: str) -> None:
-        operation, over = "hang_up", {"state": "completed"}
         with self.tolerating(404, 409):  # over already, or about to be
-            await self.request("POST", self._call(operation, call_id), operation=operation, json=over)
+            await self.request("POST", **self._call("hang_up", call_id), json={"state": "completed"})
 
     async def fetch_call(self, call_id: str) -> Call:
-        operation = "fetch_call"
-        return await self.ask(wire.call_from_rest, "GET", self._call(operation, call_id), operation=operation)
+        return await self.ask(wire.call_from_rest, "GET", **self._call("fetch_call", call_id))
 
     async def transfer(
         self, call_id: str, to: str, *, caller_id: str | None = None, status_url: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
+        """End our stream, ring ``to`` and connect the two; ``status_url`` learns of the answer and the end."""
         if headers:
             raise self.unsupported("transfer", "headers: it sends none")
-        told = bxml.transfer(destination(to), caller_id, status_url, self.credential.callback_login)
-        await self._run("transfer", call_id, told)
+        steps = self._told("transferAnswerUrl", "transferDisconnectUrl", url=status_url)
+        party = element("SipUri" if is_sip(to) else "PhoneNumber", steps, destination(to))
+        shown = {"transferCallerId": caller_id, **self._told("transferCompleteUrl", url=status_url)}
+        await self._run("transfer", call_id, element("StopStream", {"name": STREAM}), element("Transfer", shown, party))
 
     async def send_digits(self, call_id: str, digits: str) -> None:
-        await self._run("send_digits", call_id, bxml.response(element("SendDtmf", {}, digits), bxml.HOLD))
+        await self._run("send_digits", call_id, element("SendDtmf", {}, digits), HOLD)
 
     async def start_recording(self, call_id: str, *, status_url: str = "") -> str:
-        """The id is told by webhook."""
-        verb = bxml.start_recording(status_url, self.credential.callback_login)
-        await self._run("start_recording", call_id, bxml.response(verb, bxml.HOLD))
-        return ""
+        await self._run("start_recording", call_id, self._record(status_url), HOLD)
+        return ""  # the id is told by webhook
 
     async def stop_recording(self, call_id: str, recording_id: str = "") -> None:
-        await self._run("stop_recording", call_id, bxml.response(element("StopRecording"), bxml.HOLD))
+        await self._run("stop_recording", call_id, element("StopRecording"), HOLD)
 
     async def fetch_recording(self, recording_id: str) -> bytes:
         """Our id of a recording is the call's and Bandwidth's, with a colon between."""
         call_id, _, own = recording_id.rpartition(":")
-        path = f"{self._call('fetch_recording', call_id)}/recordings/{self.path_id('fetch_recording', own)}/media"
-        return await self.download(path, operation="fetch_recording", login=True)
+        file = self._call("fetch_recording", call_id, "recordings", own, "media")
+        return await self.download(file["path"], operation=file["operation"], login=True)
 
     def _check(self, operation: str, stream: StreamTarget) -> None:
         self.require_format(operation, stream, PCMU_8K)
-        if problem := bxml.stream_problem(stream):
-            raise self.unsupported(operation, problem)
+        if len(stream.custom) > 12 or any(len(n) > 256 or len(value) > 2048 for n, value in stream.custom.items()):
+            raise self.unsupported(operation, "it takes 12 custom values: names of 256 characters, values of 2,048")
+        if not all(fits_xml(name + value) for name, value in stream.custom.items()):
+            raise self.unsupported(operation, "custom values with control characters do not fit into XML")
 
-    def _connected(self, operation: str, call: Call, stream: StreamTarget) -> list[Markup]:
+    def _connect(self, operation: str, call: Call, stream: StreamTarget) -> WebhookReply:
+        """Take the call and connect its audio both ways, the ticket as the WebSocket's password."""
         self._check(operation, stream)
-        url = call.facts.get(wire.CALLBACKS, "")
-        url = _with(url, {"ref": call.reference}) if url else ""
-        digits, record = call.facts.get(wire.DIGITS, ""), wire.RECORD in call.facts
-        return bxml.connect(stream, url, self.credential.callback_login, digits=digits, record=record)
+        facts, url = call.facts, with_query(call.facts.get(wire.CALLBACKS, ""), {"ref": call.reference})
+        attributes = {
+            "destination": stream.url, "destinationUsername": STREAM, "destinationPassword": stream.ticket,
+            "name": STREAM, "mode": "bidirectional", "tracks": "inbound", **self._told("streamEventUrl", url=url),
+        }  # fmt: skip
+        custom = (element("StreamParam", {"name": name, "value": value}) for name, value in stream.custom.items())
+        verbs = [self._record(url)] if wire.RECORD in facts else []
+        verbs += [element("StartGather", self._told("dtmfUrl", url=url))] if url else []
+        verbs += [element("SendDtmf", {}, facts[wire.DIGITS])] if wire.DIGITS in facts else []
+        return reply(*verbs, element("StartStream", attributes, *custom), HOLD)
 
-    def _call(self, operation: str, call_id: str) -> str:
-        return self.at(f"calls/{self.path_id(operation, call_id)}")
+    def _record(self, url: str) -> Markup:
+        """Both sides as WAV, each on a channel of its own."""
+        return element("StartRecording", {"multiChannel": True, **self._told("recordingAvailableUrl", url=url)})
 
-    async def _run(self, operation: str, call_id: str, told: str) -> None:
-        path = f"{self._call(operation, call_id)}/bxml"
-        await self.request("PUT", path, operation=operation, content=told, headers=XML)
+    def _told(self, *attributes: str, url: str) -> dict[str, str]:
+        """A URL of ours in these attributes, with its login; nothing where there is none."""
+        return {**dict.fromkeys(attributes, url), **self.credential.callback_login} if url else {}
 
+    def _call(self, operation: str, *path: str) -> dict[str, Any]:
+        """What a request about a call is made with."""
+        parts = (self.path_id(operation, part) for part in path)
+        return {"operation": operation, "path": self.at("/".join(("calls", *parts)))}
 
-def _with(url: str, parameters: Mapping[str, str | None]) -> str:
-    more = urlencode(given(parameters))
-    return url + ("&" if "?" in url else "?") + more if more else url
+    async def _run(self, operation: str, call_id: str, *verbs: Markup) -> None:
+        await self.request("PUT", **self._call(operation, call_id, "bxml"), content=reply(*verbs).body, headers=XML)

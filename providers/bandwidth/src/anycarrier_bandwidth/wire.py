@@ -6,13 +6,14 @@ back in the query of our own URLs: our reference, keys to press on answer, wheth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 from anycarrier import events
 from anycarrier.calls import Call, CallStatus, Direction, EndReason, reason_of_sip
 from anycarrier.errors import MalformedMessage
-from anycarrier.parsing import fingerprint, integer, moment, seconds, sip_code
+from anycarrier.parsing import fingerprint, integer, moment, seconds, sip_code, text_of
+from anycarrier.rest import given
 from anycarrier.sip import headers_of
 from anycarrier.webhooks import WebhookRequest
 
@@ -31,54 +32,70 @@ TRANSFERS = {"hangup": "completed", "busy": "busy", "timeout": "no_answer", "can
 RECORDINGS = {"processing": "in_progress", "partial": "completed", "complete": "completed", "deleted": "absent"}
 ANSWERED_BY = {"human": "human", "answering-machine": "machine", "tone-detected": "machine"}
 STREAMS = {"mediaStreamStarted": "started", "mediaStreamRejected": "failed", "mediaStreamStopped": "stopped"}
-
-
-Ours: TypeAlias = Mapping[str, str]
-Base: TypeAlias = dict[str, Any]
-Told: TypeAlias = Mapping[str, Any]
-"""A webhook, or a call resource. Only call and kind must be there: nothing else is worth losing an event for."""
-
-
-def text(told: Any, name: str) -> str:
-    """A text of ``told``; "" for anything else."""
-    value = told.get(name) if isinstance(told, Mapping) else None
-    return value if isinstance(value, str) else ""
-
-
-def fields_of(request: WebhookRequest) -> dict[str, Any]:
-    """What a webhook says: JSON, or the query of a GET."""
-    return dict(request.query()) if request.method == "GET" else request.json()
+FIELDS = ("eventType", "callId", "parentCallId", "digit", "cause")
 
 
 def parse(request: WebhookRequest) -> events.CallEvent:
     """The event in a verified webhook; what has no name here is an ``UnknownEvent``."""
-    told, ours = fields_of(request), request.query()
-    kind, call_id, digit = text(told, "eventType"), text(told, "callId"), text(told, "digit")
+    told, ours = request.fields(), request.query()
+    kind, call_id, parent, digit, cause = (text_of(told, name) for name in FIELDS)
     if not kind or not call_id or (kind == "dtmf" and not digit):
+        # Nothing else is worth losing an event for.
         raise MalformedMessage("a bandwidth webhook without eventType, callId or digit", request.body)
-    base: Base = {
+    base: dict[str, Any] = {
         # A transfer's target is a leg of its own; its news are of the call that was transferred.
-        "call_id": text(told, "parentCallId") or call_id, "reference": ours.get("ref", ""), "raw": told,
-        "event_id": f"{call_id}:{kind}{digit}:{text(told, 'eventTime') or fingerprint(told)}",
+        "call_id": parent or call_id, "reference": ours.get("ref", ""), "raw": told,
+        "event_id": f"{call_id}:{kind}{digit}:{text_of(told, 'eventTime') or fingerprint(told)}",
         "occurred_at": moment(told.get("eventTime")),
     }  # fmt: skip
     if kind in STATUSES:
         facts = {name: ours[name] for name in (DIGITS, RECORD) if ours.get(name)}
         facts[CALLBACKS] = request.url.partition("?")[0]
         base["call"] = call_of(told, STATUSES[kind], told, reference=base["reference"], facts=facts)
-    return _EVENTS[kind](told, ours, base) if kind in _EVENTS else events.UnknownEvent(kind=kind, **base)
+    match kind:
+        case "initiate":
+            base["verified"] = text_of(told.get("stirShaken"), "attestationIndicator") or None
+            base["forwarded_from"] = text_of(told.get("diversion"), "origTo") or None
+            came = told["sipHeaders"] if isinstance(told.get("sipHeaders"), Mapping) else {}
+            base["headers"] = headers_of({**came, **given({"User-to-User": text_of(told, "uui")})})
+            return events.IncomingCall(**base)
+        case "answer":
+            return events.InstructionsRequested(purpose=events.InstructionsFor.ANSWERED, **base)
+        case "disconnect":
+            return events.CallProgress(**base)
+        case "machineDetectionComplete":
+            heard = text_of(told.get("machineDetectionResult"), "value")
+            who, beep = ANSWERED_BY.get(heard, "unknown"), heard == "tone-detected"
+            over = beep or (who == "machine" and GREETED in ours)
+            return events.MachineDetected(answered_by=who, greeting_ended=over, beep=beep, **base)
+        case "dtmf":
+            return events.DigitReported(digit=digit, **base)
+        case "recordingAvailable":
+            status, own = RECORDINGS.get(text_of(told, "status"), "failed"), text_of(told, "recordingId")
+            base |= {"duration": seconds(told.get("duration")), "channels": integer(told.get("channels"))}
+            base |= {"recording_id": f"{call_id}:{own}" if own else None, "url": text_of(told, "mediaUrl") or None}
+            return events.RecordingProgress(status=status, **base)
+        case "transferAnswer" | "transferComplete" | "transferDisconnect":
+            status = "answered" if kind == "transferAnswer" else TRANSFERS.get(cause, "failed")
+            return events.TransferProgress(status=status, target_call_id=call_id if parent else None, **base)
+        case _ if kind in STREAMS:
+            status = "failed" if cause in ("connection-error", "error") else STREAMS[kind]
+            detail = ": ".join(filter(None, (cause, text_of(told, "errorMessage")))) or None
+            stream_id = text_of(told.get("mediaStream"), "id") or None
+            return events.StreamProgress(status=status, stream_id=stream_id, detail=detail, **base)
+    return events.UnknownEvent(kind=kind, **base)
 
 
-def call_of(told: Told, status: CallStatus, raw: Told, **known: Any) -> Call:
+def call_of(told: Mapping[str, Any], status: CallStatus, raw: Mapping[str, Any], **known: Any) -> Call:
     """The call as ``told``, and what else is ``known`` of it."""
-    cause, over = text(told, "cause") or text(told, "disconnectCause"), status is CallStatus.ENDED
+    cause, over = text_of(told, "cause") or text_of(told, "disconnectCause"), status is CallStatus.ENDED
     code = sip_code(told.get("sipResponseCode"))
     return Call(
-        id=told["callId"], provider="bandwidth", from_=text(told, "from"), to=text(told, "to"), status=status, raw=raw,
-        direction=Direction.INBOUND if told.get("direction") == "inbound" else Direction.OUTBOUND,
-        reason=end_reason(cause, code, text(told, "errorMessage")) if over else None, sip_code=code,
-        carrier_status=(cause if over else "") or text(told, "eventType") or text(told, "state") or None,
-        answered_by=ANSWERED_BY.get(text(told.get("machineDetectionResult"), "value")),
+        id=told["callId"], provider="bandwidth", from_=text_of(told, "from"), to=text_of(told, "to"), status=status,
+        direction=Direction.INBOUND if told.get("direction") == "inbound" else Direction.OUTBOUND, raw=raw,
+        reason=end_reason(cause, code, text_of(told, "errorMessage")) if over else None, sip_code=code,
+        carrier_status=(cause if over else "") or text_of(told, "eventType") or text_of(told, "state") or None,
+        answered_by=ANSWERED_BY.get(text_of(told.get("machineDetectionResult"), "value")),
         created_at=moment(told.get("startTime")), answered_at=moment(told.get("answerTime")),
         ended_at=moment(told.get("endTime")) if over else None, **known,
     )  # fmt: skip
@@ -99,54 +116,4 @@ def call_from_rest(body: Any) -> Call:
     raw = {name: value for name, value in told.items() if not name.lower().endswith(("username", "password"))}
     begun = CallStatus.RINGING if told.get("direction") == "inbound" else CallStatus.INITIATED
     known = CallStatus.ENDED if told.get("endTime") else CallStatus.ANSWERED if told.get("answerTime") else begun
-    return call_of(told, STATES.get(text(told, "state") or "queued", known), raw)  # of a new state the times tell
-
-
-def _incoming(told: Told, ours: Ours, base: Base) -> events.CallEvent:
-    came = told.get("sipHeaders") if isinstance(told.get("sipHeaders"), Mapping) else {}
-    headers = {name: value for name, value in (came or {}).items() if isinstance(value, str)}
-    headers |= {"User-to-User": uui} if (uui := text(told, "uui")) else {}
-    verified = text(told.get("stirShaken"), "attestationIndicator") or None
-    sent_on_by = text(told.get("diversion"), "origTo") or None
-    return events.IncomingCall(verified=verified, forwarded_from=sent_on_by, headers=headers_of(headers), **base)
-
-
-def _machine(told: Told, ours: Ours, base: Base) -> events.CallEvent:
-    heard = text(told.get("machineDetectionResult"), "value")
-    who, beep = ANSWERED_BY.get(heard, "unknown"), heard == "tone-detected"
-    over = beep or (who == "machine" and GREETED in ours)
-    return events.MachineDetected(answered_by=who, greeting_ended=over, beep=beep, **base)
-
-
-def _transfer(told: Told, ours: Ours, base: Base) -> events.CallEvent:
-    over = TRANSFERS.get(text(told, "cause"), "failed")
-    status = "answered" if told["eventType"] == "transferAnswer" else over
-    target = told["callId"] if text(told, "parentCallId") else None
-    return events.TransferProgress(status=status, target_call_id=target, **base)
-
-
-def _recording(told: Told, ours: Ours, base: Base) -> events.CallEvent:
-    status, own = RECORDINGS.get(text(told, "status"), "failed"), text(told, "recordingId")
-    base |= {"duration": seconds(told.get("duration")), "channels": integer(told.get("channels"))}
-    recording_id, url = f"{told['callId']}:{own}" if own else None, text(told, "mediaUrl") or None
-    return events.RecordingProgress(status=status, recording_id=recording_id, url=url, **base)
-
-
-def _stream(told: Told, ours: Ours, base: Base) -> events.CallEvent:
-    cause = text(told, "cause")
-    status = "failed" if cause in ("connection-error", "error") else STREAMS[told["eventType"]]
-    detail = ": ".join(filter(None, (cause, text(told, "errorMessage")))) or None
-    stream_id = text(told.get("mediaStream"), "id") or None
-    return events.StreamProgress(status=status, stream_id=stream_id, detail=detail, **base)
-
-
-_EVENTS: Mapping[str, Callable[[Told, Ours, Base], events.CallEvent]] = {
-    "initiate": _incoming,
-    "answer": lambda t, o, base: events.InstructionsRequested(purpose=events.InstructionsFor.ANSWERED, **base),
-    "disconnect": lambda t, o, base: events.CallProgress(**base),
-    "machineDetectionComplete": _machine,
-    "dtmf": lambda told, o, base: events.DigitReported(digit=told["digit"], **base),
-    "recordingAvailable": _recording,
-    **dict.fromkeys(("transferAnswer", "transferComplete", "transferDisconnect"), _transfer),
-    **dict.fromkeys(STREAMS, _stream),
-}
+    return call_of(told, STATES.get(text_of(told, "state") or "queued", known), raw)  # of a new state the times tell
