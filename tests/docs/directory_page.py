@@ -40,7 +40,8 @@ FOOT = """
 ## Add yours
 
 1. In your distribution, run the kit with a report: `pytest --kit-report src/anycarrier_acme/kit_report.json`. Ship it
-   in the wheel: `anycarrier providers` then shows it to everybody who installs the wheel.
+   in the wheel: `anycarrier providers` then shows it to everybody who installs the wheel, with the `maintainers` that
+   its `pyproject.toml` names.
 2. Put the same file at `docs/directory/NAME.json`, and a row into `docs/directory.toml`:
    `NAME = { maintained_by = "you", link = "https://...", report = "directory/NAME.json" }`.
 3. `./dev directory NAME` writes this page. Send all three as a pull request; nothing of your plugin is installed or run

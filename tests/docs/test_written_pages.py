@@ -253,3 +253,16 @@ def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
 def test_every_page_is_on_the_map() -> None:
     linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text()))
     assert linked == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+
+
+def test_the_service_page_says_which_fields_a_credential_of_each_carrier_has() -> None:
+    table = rows(DOCS / "service.md", "`provider` | `api_key` is its | needed in `metadata` | may be there")
+    assert [cells[0].strip("`") for cells in table] == sorted(path.name for path in ROOT.glob("providers/*"))
+    for name, key, needed, further in table:
+        kind = get_provider(name.strip("`")).credential_type
+        required = {field for field, told in kind.model_fields.items() if told.is_required()} - {kind.key_field()}
+        assert re.findall("`([a-z_]+)`", key)[0] == kind.key_field()
+        assert set(re.findall("`([a-z_]+)`", needed)) == required
+        told = set(re.findall("`([a-z_]+)`", further))
+        optional = kind.model_fields.keys() - required - {kind.key_field(), "provider", "base_url"}
+        assert told == optional or (name == "`sip`" and told == set())
