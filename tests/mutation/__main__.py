@@ -72,9 +72,9 @@ ROOMS: dict[str, tuple[str, str]] = {
         "tests/core/test_session.py tests/core/test_media_stream.py tests/core/test_clear_order.py",
     ),
     "bandwidth": (
-        f"{BANDWIDTH}/frames.py {BANDWIDTH}/bxml.py {BANDWIDTH}/wire.py",
+        f"{BANDWIDTH}/frames.py {BANDWIDTH}/provider.py {BANDWIDTH}/wire.py",
         "tests/providers/bandwidth/test_frames.py tests/providers/bandwidth/test_webhooks.py "
-        "tests/providers/bandwidth/test_login.py",
+        "tests/providers/bandwidth/test_login.py tests/providers/bandwidth/test_calls.py",
     ),
     "plivo": (
         f"{PLIVO}/frames.py {PLIVO}/instructions.py {PLIVO}/webhooks.py",

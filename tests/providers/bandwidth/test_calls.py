@@ -162,6 +162,23 @@ async def test_a_transfer_tells_us_of_every_step_and_escapes_what_it_is_given(
         await provider.transfer("c-1", kit.THEIRS, headers={"X-Order": "7"})
 
 
+async def test_whatever_is_put_to_a_live_call_waits_for_its_stream_again(
+    provider: BandwidthProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A document replaces the one before it: with no verb left the call would end."""
+    told: list[list[str]] = []
+
+    async def keep(operation: str, call_id: str, *verbs: str) -> None:
+        told.append([ET.fromstring(verb).tag for verb in verbs])
+        assert dict(ET.fromstring(verbs[-1]).attrib) == {"name": "anycarrier", "wait": "true"}
+
+    monkeypatch.setattr(provider, "_run", keep)
+    await provider.send_digits("c-1", "1#")
+    await provider.start_recording("c-1")
+    await provider.stop_recording("c-1")
+    assert told == [[verb, "StopStream"] for verb in ("SendDtmf", "StartRecording", "StopRecording")]
+
+
 ERRORS = [
     (400, {"type": "validation", "description": "Invalid to: must be an E164 telephone number"}, NumberRejected),
     (400, {"type": "validation", "description": "Invalid from: must be an E164 telephone number"}, NumberRejected),
