@@ -28,6 +28,8 @@ MARK_EVERY = 0.5
 
 RELAYED_MARK_EVERY = 2.0
 """The same for relayed audio. Its position is needed only when it is cut, and the clock is nearly enough for that."""
+ON_THE_WAY = 0.2
+"""Seconds from us to the far end's ear: added by a drain where no marks tell, so that a hang-up cuts no last word."""
 
 
 class Order(asyncio.Lock):
@@ -430,9 +432,11 @@ class AudioOutput:
             if not await self._flush(generation):
                 return
             keys = keys_end - self._clock()
-            if (self.position.proven and keys <= 0.0) if has_marks else self.remaining <= 0:
-                return
             remaining = self.remaining
+            if not has_marks and self.position.sent:
+                remaining = self.position.ends_at + ON_THE_WAY - self._clock()
+            if (self.position.proven and keys <= 0.0) if has_marks else remaining <= 0:
+                return
             if has_marks:
                 name = self.position.mark()
                 waiter = self._waiters[name] = asyncio.get_running_loop().create_future()
