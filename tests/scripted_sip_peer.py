@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import random
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -107,9 +109,12 @@ class Peer(asyncio.DatagramProtocol):
     async def open(cls) -> Peer:
         loop = asyncio.get_running_loop()
         peer = cls(loop)
-        transport, _ = await loop.create_datagram_endpoint(lambda: peer, local_addr=("127.0.0.1", 0))
-        peer.transport = transport
-        peer.port = transport.get_extra_info("sockname")[1]
+        while True:  # not of the range that clients' sockets get theirs from: a test may open a TCP server on it, too
+            with contextlib.suppress(OSError):
+                place = ("127.0.0.1", random.randrange(20_000, 30_000))
+                peer.transport, _ = await loop.create_datagram_endpoint(lambda: peer, local_addr=place)
+                break
+        peer.port = place[1]
         peer.media, _ = await loop.create_datagram_endpoint(lambda: Media(peer.rtp), local_addr=("127.0.0.1", 0))
         peer.media_port = peer.media.get_extra_info("sockname")[1]
         return peer
