@@ -243,6 +243,13 @@ async def test_a_credential_kept_before_its_carrier_looked_closely_is_refused_by
         await store.credentials.credential(tenant.credential.public_id)
     assert told.value.missing == ["account_sid"]
 
+    def needs_more(provider: str, api_key: SecretStr, metadata: Mapping[str, Any]) -> Credential:
+        return AcmeCredential(api_key=api_key)
+
+    monkeypatch.setattr(store.credentials, "_build", needs_more)
+    with pytest.raises(CredentialIncomplete, match="cannot be used: account_sid: Field required. Correct it first"):
+        await store.credentials.credential(tenant.credential.public_id)
+
 
 async def test_a_rotated_key_is_used_at_once(store: Store, tenant: Tenant) -> None:
     await store.credentials.credential(tenant.credential.public_id)

@@ -140,7 +140,12 @@ def _fields(problem: ValidationError) -> list[str]:
 
 
 def _complaints(problem: ValidationError) -> str:
-    return "; ".join(one["msg"].removeprefix("Value error, ") for one in problem.errors(**WITHOUT_INPUT))
+    return "; ".join(
+        one["msg"].removeprefix("Value error, ")
+        if one["type"] == "value_error"  # a plugin's own words, which name the field
+        else f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
+        for one in problem.errors(**WITHOUT_INPUT)
+    )
 
 
 class Credentials:
