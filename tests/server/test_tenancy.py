@@ -247,7 +247,7 @@ async def test_a_credential_kept_before_its_carrier_looked_closely_is_refused_by
         return AcmeCredential(api_key=api_key)
 
     monkeypatch.setattr(store.credentials, "_build", needs_more)
-    with pytest.raises(CredentialIncomplete, match="cannot be used: account_sid: Field required. Correct it first"):
+    with pytest.raises(CredentialIncomplete, match=r"cannot be used: account_sid: Field required. Correct it first"):
         await store.credentials.credential(tenant.credential.public_id)
 
 

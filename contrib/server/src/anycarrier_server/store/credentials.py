@@ -179,7 +179,7 @@ class Credentials:
         """
         id_ = new_id()
         if not trusted:
-            _refuse_slips(plugins.get_provider(provider).credential_type, api_key, metadata or {}, held=())
+            _refuse_slips(provider, api_key, metadata or {}, held=())
         columns = self._columns(id_, provider, api_key, dict(metadata or {}), trusted)
         if not trusted and not self._base_urls and "base_url" in columns["missing"]:
             raise DetailRefused(f"{provider} needs base_url{ADVICE}, and has named none")
@@ -215,8 +215,7 @@ class Credentials:
                 held_key, held = self.held(current)
                 if not trusted:
                     self._refuse_ours(metadata or {})
-                    kind = plugins.get_provider(current.provider).credential_type
-                    _refuse_slips(kind, api_key or held_key, metadata or {}, held=held)
+                    _refuse_slips(current.provider, api_key or held_key, metadata or {}, held=held)
                 merged = {**held, **(metadata or {})}
                 merged = {k: v for k, v in merged.items() if v is not None}
                 fields |= self._columns(row.id, current.provider, api_key or held_key, merged, trusted=True)
@@ -335,10 +334,11 @@ class DetailRefused(AnycarrierError, ValueError):
     """A detail that is not the client's to set."""
 
 
-def _refuse_slips(
-    kind: type[Credential], api_key: SecretStr, metadata: Mapping[str, Any], held: Collection[str]
-) -> None:
+def _refuse_slips(provider: str, api_key: SecretStr, metadata: Mapping[str, Any], held: Collection[str]) -> None:
     """Details are free: most that are unknown are kept for the client. Not those that can only be slips."""
+    if provider not in plugins.provider_names():
+        return  # what builds the credential says so
+    kind = plugins.get_provider(provider).credential_type
     given = {name for name, value in metadata.items() if value is not None}
     key = kind.key_field()
     if key in given and kind.from_api_key.__func__ is Credential.from_api_key.__func__:  # type: ignore[attr-defined]
