@@ -17,8 +17,8 @@ from pathlib import Path
 
 from frameworks.environments import ROOT, Environment, Refused, discover, say
 
-PATIENCE = 180.0
-"""Seconds that an example may take."""
+PATIENCE = 300.0
+"""Seconds that an example may take: it calls on every carrier."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from livekit.agents.beta.workflows import GetDtmfTask
 from anycarrier import Call, CallStatus, Capability, EndReason, MediaSession
 from anycarrier.audio import dtmf_tones
 from anycarrier.calls import TransferStatus
-from anycarrier.plugins import get_provider, provider_names
 from anycarrier.testing.far_end import FarEnd
 from anycarrier_livekit import (
     CallAudioInput,
@@ -25,10 +24,10 @@ from anycarrier_livekit import (
     run_call,
     transfer_call,
 )
+from frameworks.carriers import CARRIERS
 from frameworks.livekit.agents import COUNTING, Greeter, clip, deaf, hearing, job, said
 from whole.conftest import House, open_house, until
 
-CARRIERS = [name for name in provider_names() if get_provider(name).sandbox]
 DESK = "+13105550130"
 
 both_ways = pytest.mark.parametrize("inbound", [True, False], ids=["inbound", "outbound"])

@@ -12,13 +12,12 @@ import pytest
 os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
 sys.path.append(str(Path(__file__).parents[3] / "docs/examples/openai"))
 
-from anycarrier import MediaSession, plugins
+from anycarrier import MediaSession
+from frameworks.carriers import CARRIERS
 from frameworks.openai.doors import DOORS, Door
 from virtual_time import Loops, steady_loops, virtual_loops
 from virtual_time import one_clock as one_clock
 from whole.conftest import House, open_house
-
-CARRIERS = [name for name in plugins.provider_names() if plugins.get_provider(name).sandbox]
 
 Handler = Callable[[MediaSession], Awaitable[None]]
 

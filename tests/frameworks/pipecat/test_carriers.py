@@ -20,10 +20,11 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from anycarrier import CallStatus, EndReason, plugins
+from anycarrier import CallStatus, EndReason
 from anycarrier.calls import TransferStatus
 from anycarrier.testing.far_end import FarEnd
 from anycarrier_pipecat import CallTransport, TransferCallFrame, pipecat_agent
+from frameworks.carriers import CARRIERS
 from frameworks.pipecat.bots import WORD, Voice, echo_worker, run, worker_of
 from whole.conftest import House, open_house, until
 
@@ -35,7 +36,7 @@ SAID = random.Random(3).randbytes(8000 * 2).replace(b"\x7f", b"\xff")
 Begin = Callable[[House], Awaitable[FarEnd]]
 
 
-@pytest.fixture(params=plugins.provider_names())
+@pytest.fixture(params=CARRIERS)
 async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
     async with open_house(request.param) as opened:
         yield opened
