@@ -81,7 +81,7 @@ class Numbers:
             locality=asked.get("city"),
             features=asked["services"].split(",") if asked.get("services") else (),
         )
-        found = [_offer(one) for one in offers if one.number[2:].startswith(pattern)]
+        found = [_offer(one, account) for one in offers if one.number[2:].startswith(pattern)]
         return page(asked, found, f"/v1/Account/{account.id}/PhoneNumber/")
 
     async def buy(self, account: Account, asked: Any, path: dict[str, str]) -> tuple[int, Any]:
@@ -192,7 +192,7 @@ def _settings(asked: Any) -> dict[str, str]:
     return {name: str(asked[name]) for name in (*URLS, *METHODS) if asked.get(name)}
 
 
-def _offer(one: NumberForSale) -> dict[str, Any]:
+def _offer(one: NumberForSale, account: Account) -> dict[str, Any]:
     return {
         "city": one.locality,
         "country": "UNITED STATES" if one.country == "US" else "CANADA",
@@ -203,7 +203,7 @@ def _offer(one: NumberForSale) -> dict[str, Any]:
         "prerequisites": [],
         "rate_center": None,
         "region": one.region,
-        "resource_uri": f"/v1/Account/MAXXXXXXXXXXXXXXXXXX/PhoneNumber/{one.number[1:]}/",
+        "resource_uri": f"/v1/Account/{account.id}/PhoneNumber/{one.number[1:]}/",
         "restriction": None,
         "restriction_text": None,
         "setup_rate": f"{float(one.upfront_cost):.5f}",
