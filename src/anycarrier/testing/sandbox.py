@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,6 +25,8 @@ from anycarrier.testing.sandbox_numbers import NumberInventory
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+
+T = TypeVar("T")
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -278,3 +280,20 @@ def sandbox_type(carrier: str) -> type[Sandbox]:
     if not name:
         raise ConfigurationError(f"provider {carrier!r} ships no sandbox: it names none in Provider.sandbox")
     return cast(type[Sandbox], getattr(import_module(module), name))
+
+
+async def until_interrupted(work: Coroutine[Any, Any, T], interrupt: asyncio.Future[Any]) -> T | None:
+    """What ``work`` comes to. Once ``interrupt`` is done, ``work`` is cancelled, and it is None; look there."""
+    task = asyncio.ensure_future(work)
+    either: set[asyncio.Future[Any]] = {task, interrupt}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    if not interrupt.done():
+        return task.result()
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        raise failure
+    return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import beep, fax, greeting
-from anycarrier.testing.sandbox import Delivery
+from anycarrier.testing.sandbox import Delivery, until_interrupted
 from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
 from anycarrier_bandwidth.sandbox.account import Account, new_id, stamp
 from anycarrier_bandwidth.sandbox.recordings import Recording
@@ -210,18 +210,9 @@ class Leg:
 
     async def until_interrupted(self, work: Coroutine[Any, Any, Document | End | None]) -> Document | End | None:
         """What ``work`` comes to, or what interrupted it."""
-        task = asyncio.ensure_future(work)
-        either: set[asyncio.Future[Any]] = {task, self._interrupt}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+        result = await until_interrupted(work, self._interrupt)
         if not self._interrupt.done():
-            return task.result()
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            raise failure
+            return result
         order = self._interrupt.result()
         if isinstance(order, Document):
             self._interrupt = asyncio.get_running_loop().create_future()

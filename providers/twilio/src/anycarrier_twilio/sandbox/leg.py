@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from anycarrier.testing.far_end import FarEnd
 from anycarrier.testing.far_end_audio import beep, fax, greeting
+from anycarrier.testing.sandbox import until_interrupted
 from anycarrier.testing.sandbox_numbers import HANGS_UP_AFTER, RINGS_FOR, Outcome, outcome_of
 from anycarrier_twilio.carrier_side.calls_api import StatusCallback
 from anycarrier_twilio.carrier_side.twiml import Instructions
@@ -197,18 +198,9 @@ class Leg:
     async def _until_interrupted(
         self, work: Coroutine[Any, Any, Instructions | End | None]
     ) -> Instructions | End | None:
-        task = asyncio.ensure_future(work)
-        either: set[asyncio.Future[Any]] = {task, self._interrupt}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+        result = await until_interrupted(work, self._interrupt)
         if not self._interrupt.done():
-            return task.result()
-        if not task.cancelled() and (failure := task.exception()) is not None:
-            raise failure
+            return result
         order = self._interrupt.result()
         if isinstance(order, Instructions):
             self._interrupt = asyncio.get_running_loop().create_future()
